@@ -1,7 +1,7 @@
 //! What has won before: the rules refuse data that repeats it, when it is published and its bond is
 //! at stake.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use soma_codes::{Code, Coded as _};
 use soma_protocol::{Epoch, TargetId, sketch};
@@ -66,7 +66,7 @@ impl Seen {
         let won = won.iter().copied().chain(std::iter::repeat(None));
         let earlier = pieces.iter().zip(won).map(|(piece, won)| {
             let known = self.published.get(piece).into_iter().flatten().copied();
-            known.chain(won).collect::<BTreeSet<u32>>()
+            known.chain(won)
         });
         sketch::repeated(earlier).is_some()
     }

@@ -14,7 +14,7 @@ use commonware_runtime::{
     tokio::{Config as RuntimeConfig, Context, Runner},
 };
 use soma_os::disk::check_writable;
-use soma_protocol::{ConsensusKey, MemoryState, StateRead, evidence::Evidence};
+use soma_protocol::{Amount, ConsensusKey, StateRead, evidence::Evidence};
 use soma_store::{History, State, StateFolder, StoreError, Tip};
 use tokio::sync::{Notify, mpsc as queue, watch};
 
@@ -58,10 +58,9 @@ impl Handle {
         self.node.state.read(|state, tip| f(state, tip.height))
     }
 
-    /// Reads the whole state after the last finalized block, to count records. As with
-    /// [`Handle::read`], no block is finalized meanwhile.
-    pub fn inspect<T>(&self, f: impl FnOnce(&MemoryState, u64) -> T) -> T {
-        self.node.state.read(|state, tip| f(state, tip.height))
+    /// Like [`Handle::read`], with the money that all records of the state hold.
+    pub fn read_held<T>(&self, f: impl FnOnce(&dyn StateRead, u64, Amount) -> T) -> T {
+        self.node.state.read_held(|state, tip, held| f(state, tip.height, held))
     }
 
     /// The last finalized block.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use soma_engine::{EngineError, Handle};
-use soma_protocol::{Genesis, Hash, MemoryState, StateRead};
+use soma_protocol::{Amount, Genesis, Hash, StateRead};
 use soma_store::History;
 use tokio::sync::watch;
 
@@ -39,9 +39,12 @@ impl Chain {
         self.engine.read(question)
     }
 
-    /// Like [`Self::read`], for questions about all records.
-    pub(crate) fn inspect<T>(&self, question: impl FnOnce(&MemoryState, u64) -> T) -> T {
-        self.engine.inspect(question)
+    /// Like [`Self::read`], with the money that all records hold.
+    pub(crate) fn read_held<T>(
+        &self,
+        question: impl FnOnce(&dyn StateRead, u64, Amount) -> T,
+    ) -> T {
+        self.engine.read_held(question)
     }
 
     /// Height of the last finalized block in the history.

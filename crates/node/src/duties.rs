@@ -6,27 +6,28 @@
 //! verdict that it did not compute.
 
 pub(crate) mod audit;
+mod standing;
 mod equivocation;
 mod storage_challenge;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use soma_os::clock::now_ms;
 use soma_protocol::action::HELD_FILES_MAX;
 use soma_protocol::evidence::Evidence;
-use soma_protocol::record::{TargetStatus, Validator, ValidatorStatus};
-use soma_protocol::storage::{self, Challenge};
+use soma_protocol::storage::Challenge;
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Hash, HeldFile, ModelId, Phase, SecretKey, StateRead, action,
+    Action, Address, Amount, Epoch, Hash, HeldFile, Phase, SecretKey, StateRead, action,
     commitment, query, read,
 };
 use soma_sdk::signing::{Terms, Tip, sign};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use self::audit::{Audits, Subject};
 use self::equivocation::Equivocations;
+pub(crate) use self::standing::Standing;
 use crate::chain::Chain;
 use crate::mempool::Admission;
 use crate::refusal::Refusal;
@@ -36,8 +37,8 @@ use crate::weights::{Ciphertext, WeightsStore};
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Time after which an action is sent again if the state still does not show it.
 const RESEND_AFTER: Duration = Duration::from_secs(10);
-/// Time that is kept to bring a verdict onto the chain, in milliseconds; less if phases are short.
-const SPARE_MS: u64 = 30_000;
+/// How long a question waits until what is due is counted.
+const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 /// How long an action may wait for a block, in milliseconds.
 const VALID_MS: u64 = 60_000;
 
@@ -48,7 +49,11 @@ pub(crate) struct Duties {
     pub(crate) weights: Arc<WeightsStore>,
     pub(crate) audits: Arc<Audits>,
     pub(crate) admission: Arc<Admission>,
-    /// Notified when the state or the files have changed, or an audit is done.
+    /// What is due after the last block that was looked at.
+    pub(crate) standing: watch::Sender<Arc<Standing>>,
+    /// After which block how many transactions are due.
+    pub(crate) outstanding: watch::Sender<(u64, usize)>,
+    /// Notified when what is due or the files have changed, or an audit is done.
     pub(crate) wake: Arc<Notify>,
 }
 
@@ -59,21 +64,18 @@ pub(crate) async fn run(duties: Arc<Duties>, evidence: Option<mpsc::Receiver<Evi
     let mut challenged = Challenged::default();
     let mut equivocations = Equivocations::new(evidence);
     loop {
+        let standing = Arc::clone(&*duties.standing.borrow());
+        duties.count(&standing);
         // A replaced or lapsed commit frees its file at once: it costs nothing to make.
-        duties.weights.refresh(&duties.chain);
-        let epoch = duties.chain.read(|state, _| read::clock(state).epoch);
-        if duties.weights.is_unswept() || epoch != swept {
+        if duties.weights.is_unswept() || standing.epoch != swept {
             match duties.weights.sweep() {
-                Ok(()) => swept = epoch,
+                Ok(()) => swept = standing.epoch,
                 Err(error) => tracing::warn!(%error, "cannot remove unneeded files yet"),
             }
         }
-        let me = duties.address();
-        let (published, ends_ms) =
-            duties.chain.read(|state, _| (published(state, &me), verdicts_end_ms(state)));
-        duties.audits.follow(published, ends_ms.map(instant_of));
-        let mut due: Vec<Action> = challenged.answer(&duties).into_iter().collect();
-        due.extend(duties.due(&mut equivocations));
+        duties.audits.follow(standing.published.clone(), standing.verdicts_end_ms.map(instant_of));
+        let mut due: Vec<Action> = challenged.answer(&duties, &standing).into_iter().collect();
+        due.extend(duties.due(&standing, &mut equivocations));
         sent.send(&duties, due);
         let _elapsed = tokio::time::timeout(INTERVAL, duties.wake.notified()).await;
     }
@@ -85,8 +87,8 @@ struct Challenged(Option<(Epoch, Challenge, Action)>);
 
 impl Challenged {
     /// The answer that is due, if one is. A file that cannot be read is tried again next time.
-    fn answer(&mut self, duties: &Duties) -> Option<Action> {
-        let (epoch, challenge) = duties.chain.read(|state, _| duties.unanswered(state))?;
+    fn answer(&mut self, duties: &Duties, standing: &Standing) -> Option<Action> {
+        let (epoch, challenge) = (standing.epoch, duties.answerable(standing)?);
         if let Some((_, _, action)) =
             self.0.as_ref().filter(|answered| (answered.0, answered.1) == (epoch, challenge))
         {
@@ -127,17 +129,36 @@ impl Duties {
         self.key.address()
     }
 
-    /// What this validator has to send at this state, storage challenges aside.
-    fn due(&self, equivocations: &mut Equivocations) -> Vec<Action> {
+    /// Takes over what is due after a block.
+    pub(crate) fn stand(&self, standing: Standing) {
+        let standing = Arc::new(standing);
+        self.count(&standing);
+        self.standing.send_replace(standing);
+        self.wake.notify_one();
+    }
+
+    /// Attestations of files that are here.
+    fn attestations(&self, standing: &Standing) -> Vec<Action> {
+        let held = standing.unattested.iter().filter(|(_, file)| self.weights.holds(file));
+        let held: Vec<HeldFile> = held.map(|(model, file)| file.held_for(*model)).collect();
+        let epoch = standing.epoch.next();
+        held.chunks(HELD_FILES_MAX)
+            .map(|held| Action::HoldWeights(action::HoldWeights { epoch, held: held.to_vec() }))
+            .collect()
+    }
+
+    /// What this validator has to send, storage challenges aside.
+    fn due(&self, standing: &Standing, equivocations: &mut Equivocations) -> Vec<Action> {
+        let mut due = standing.actions.clone();
+        due.extend(self.attestations(standing));
         self.chain.read(|state, _| {
-            let mut due = due(state, &self.key, |file| self.weights.holds(file));
-            due.extend(self.verdicts(state));
+            due.extend(self.verdicts(state, standing));
             let reports = equivocations.due(state);
             if read::validator(state, &self.address()).is_some() {
                 due.extend(reports);
             }
-            due
-        })
+        });
+        due
     }
 
     /// Sends an action; false if another one of its kind must be executed first.
@@ -164,32 +185,40 @@ impl Duties {
         true
     }
 
-    /// The current epoch's challenge to this validator, if it is unanswered and can be answered.
-    fn unanswered(&self, state: &dyn StateRead) -> Option<(Epoch, Challenge)> {
-        let (epoch, me) = (read::clock(state).epoch, self.address());
-        let challenge = storage::challenge(state, &me)?;
-        let open = !storage::has_answered(state, epoch, &me);
-        let held = self.weights.holds(&Ciphertext::from(&challenge));
-        (open && held).then_some((epoch, challenge))
+    /// The epoch's challenge to this validator, if it is unanswered and can be answered.
+    fn answerable(&self, standing: &Standing) -> Option<Challenge> {
+        let holds = |challenge: &Challenge| self.weights.holds(&Ciphertext::from(challenge));
+        standing.challenge.filter(holds)
     }
 
-    /// How many transactions are due at this state, including those for running audits.
-    pub(crate) fn outstanding(&self, state: &dyn StateRead) -> usize {
-        let me = &self.address();
-        let attested = |subject: &&Subject| read::verdict(state, subject.target, me).is_some();
-        let published = published(state, me);
-        let audits = match read::clock(state).phase {
-            Phase::Compete => published.iter().filter(|subject| !attested(subject)).count(),
-            Phase::Attest => published.iter().filter(attested).count(),
-            _ => 0,
-        };
-        let answers = usize::from(self.unanswered(state).is_some());
-        answers + audits + due(state, &self.key, |file| self.weights.holds(file)).len()
+    /// Counts the transactions that are due, including those for running audits.
+    fn count(&self, standing: &Standing) {
+        let answers = usize::from(self.answerable(standing).is_some());
+        let count = answers
+            + standing.verdicts
+            + standing.actions.len()
+            + self.attestations(standing).len();
+        // Somebody else may have counted after a later block meanwhile.
+        self.outstanding.send_if_modified(|counted| {
+            let later = counted.0 <= standing.height;
+            if later {
+                *counted = (standing.height, count);
+            }
+            later
+        });
+    }
+
+    /// How many transactions are due after the block at this height or a later one.
+    pub(crate) async fn outstanding_at(&self, height: u64) -> usize {
+        let mut counts = self.outstanding.subscribe();
+        let counted = counts.wait_for(|(counted, _)| *counted >= height);
+        let _late = tokio::time::timeout(COUNTED_WITHIN, counted).await;
+        self.outstanding.borrow().1
     }
 
     /// Verdicts that are computed but not on chain: they are committed before the attest phase and
     /// revealed in it.
-    fn verdicts(&self, state: &dyn StateRead) -> Vec<Action> {
+    fn verdicts(&self, state: &dyn StateRead, standing: &Standing) -> Vec<Action> {
         let (chain, me) = (query::chain(state), self.address());
         let attests = match chain.clock.phase {
             Phase::Attest => true,
@@ -197,9 +226,9 @@ impl Duties {
             // Data may still be published; there is time for audits later.
             Phase::Reveal | Phase::Publish(_) => return Vec::new(),
         };
-        let next = |subject: Subject| {
+        let next = |subject: &Subject| {
             let target = subject.target;
-            let verdict = self.audits.verdict(&subject)?;
+            let verdict = self.audits.verdict(subject)?;
             let commitment = commitment::verdict(&chain.network.chain_id, &me, target, &verdict);
             match read::verdict(state, target, &me) {
                 None if !attests => {
@@ -211,110 +240,8 @@ impl Duties {
                 _ => None,
             }
         };
-        published(state, &me).into_iter().filter_map(next).collect()
+        standing.published.iter().filter_map(next).collect()
     }
-}
-
-/// This validator's contribution to the beacon of an epoch: unpredictable, and the same after a
-/// restart.
-fn beacon_value(key: &SecretKey, chain: &Hash, epoch: Epoch) -> Hash {
-    Hash::of_parts("soma beacon value", &[&key.to_bytes(), &chain.0, &epoch.0.to_le_bytes()])
-}
-
-/// What a validator has to send at this state, verdicts aside; nothing for other accounts.
-fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Ciphertext) -> bool) -> Vec<Action> {
-    let (me, chain) = (key.address(), query::chain(state));
-    let Some(validator) = read::validator(state, &me).filter(Validator::is_registered) else {
-        return Vec::new();
-    };
-    let (id, epoch) = (chain.network.chain_id, chain.clock.epoch);
-    let next = Epoch(epoch.0.saturating_add(1));
-    let has_seat = read::committee(state).seats_validator(&me);
-    let mut due = Vec::new();
-    if has_seat && read::beacon_commit(state, next, &me).is_none() {
-        let commitment = commitment::beacon(&id, &me, next, &beacon_value(key, &id, next));
-        due.push(Action::CommitBeacon(action::CommitBeacon { epoch: next, commitment }));
-    }
-    if chain.clock.phase.reveals() {
-        let value = beacon_value(key, &id, epoch);
-        let hidden = read::beacon_commit(state, epoch, &me).filter(|beacon| beacon.value.is_none());
-        // A commitment made with another key cannot be revealed with this one.
-        let ours = hidden
-            .filter(|beacon| beacon.commitment == commitment::beacon(&id, &me, epoch, &value));
-        due.extend(ours.map(|_| Action::RevealBeacon(action::RevealBeacon { epoch, value })));
-    }
-    // A validator that was jailed for absence returns by itself, if its account can pay for that.
-    if validator.status == ValidatorStatus::Jailed && epoch >= validator.jailed_until {
-        due.push(Action::ReturnValidator(action::ReturnValidator {}));
-    }
-    if !has_seat {
-        return due;
-    }
-    let mut held: BTreeSet<(ModelId, Ciphertext)> = read::commits(state, next)
-        .iter()
-        .filter(|(_, commit)| !commit.holders.contains(&me))
-        .map(|(model, commit)| (*model, Ciphertext::from(commit)))
-        .collect();
-    held.extend(paid_files(state, &me));
-    let held = held.into_iter().filter(|(_, file)| holds(file));
-    let held: Vec<HeldFile> = held.map(|(model, file)| file.held_for(model)).collect();
-    due.extend(
-        held.chunks(HELD_FILES_MAX).map(|held| {
-            Action::HoldWeights(action::HoldWeights { epoch: next, held: held.to_vec() })
-        }),
-    );
-    due
-}
-
-/// Files in use that earn this validator rent once it attests to holding them.
-fn paid_files(state: &dyn StateRead, me: &Address) -> Vec<(ModelId, Ciphertext)> {
-    let held = read::living_models(state).filter_map(|model| {
-        let rent = read::rent(state, model.id)?;
-        let paid = rent.prepaid > Amount::ZERO && !rent.holders.contains(me);
-        let weights = read::weights(state, model.id, &model.weights.filter(|_| paid)?)?;
-        Some((model.id, Ciphertext::from(&weights.file())))
-    });
-    held.collect()
-}
-
-/// Published claims of the last epoch on which this validator has not revealed its verdict.
-fn published(state: &dyn StateRead, me: &Address) -> Vec<Subject> {
-    if !read::committee(state).seats_validator(me) {
-        return Vec::new();
-    }
-    let epoch = read::clock(state).epoch;
-    let targets = read::targets(state, Epoch(epoch.0.saturating_sub(1)));
-    let open = targets
-        .into_iter()
-        .filter(|target| matches!(target.status, TargetStatus::Published { .. }));
-    let revealed =
-        |target| read::verdict(state, target, me).is_some_and(|commit| commit.verdict.is_some());
-    open.filter(|target| !revealed(target.id))
-        .filter_map(|target| {
-            let publication = read::publication(state, target.id)?;
-            let (bytes, models) = (publication.data.len() as u64, target.routed.len() as u64);
-            let (data_hash, work) = (publication.data_hash, bytes.saturating_mul(models));
-            let TargetStatus::Published { rank } = target.status else {
-                return None;
-            };
-            let candidates = read::candidates(state, target.id);
-            let submitter = candidates.get(usize::try_from(rank).ok()?)?.submitter;
-            Some(Subject { target: target.id, data_hash, work, submitter })
-        })
-        .collect()
-}
-
-/// Block time until which a verdict that is computed now can reach the chain, with some time to
-/// spare; `None` if the operator ends phases.
-fn verdicts_end_ms(state: &dyn StateRead) -> Option<u64> {
-    let (clock, params) = (read::clock(state), read::params(state));
-    let ends_ms = query::deadline_ms(state)?;
-    let after_ms = match clock.phase {
-        Phase::Reveal | Phase::Publish(_) => params.compete_ms(),
-        Phase::Compete | Phase::Attest => 0,
-    };
-    let spare_ms = SPARE_MS.min(params.compete_ms() / 10);
-    Some(ends_ms.saturating_add(after_ms).saturating_sub(spare_ms))
 }
 
 /// When this machine's clock shows this time; now if it has passed.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use soma_engine::{FinalizedBlock, JoinProgress, Joined, Sink};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::mempool::Mempool;
 use crate::metrics::Metrics;
@@ -16,7 +16,6 @@ pub(crate) struct Follower {
     pub(crate) pool: Mempool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) heights: watch::Sender<u64>,
-    pub(crate) duties: Arc<Notify>,
     pub(crate) join_log: JoinLog,
     /// What the node does while it starts.
     pub(crate) progress: watch::Sender<String>,
@@ -29,7 +28,6 @@ impl Sink for Follower {
         self.metrics.transactions_final.inc_by(block.transactions.len() as u64);
         // After a start, the last blocks are reported again.
         self.heights.send_modify(|height| *height = block.height.max(*height));
-        self.duties.notify_one();
     }
 
     fn joining(&self, joining: JoinProgress) {

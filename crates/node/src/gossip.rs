@@ -10,8 +10,9 @@
 //! bounded by a rate, and peers take turns: one batch of all of them is verified at a time, and
 //! meanwhile their messages wait in the engine, each peer's in a queue of its own.
 //!
-//! A valid transaction that the pool refuses costs its sender more of its rate, and a peer that has
-//! used it up is not listened to for a moment. It is not blocked: clients that send one thing to
+//! A valid transaction that the pool refuses costs its sender more of its rate, a duty that the rules
+//! reject as much as judging it takes, and a peer that has used it up is not listened to for a
+//! moment. It is not blocked: clients that send one thing to
 //! one node and another to the next can make an honest node's transactions be refused.
 
 use std::collections::HashMap;
@@ -19,11 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use soma_engine::{GOSSIP_BYTES_MAX, Gossip, GossipMessage, GossipReceiver, PEERS_MAX};
-use soma_protocol::{ConsensusKey, Error, Hash, SignedTransaction};
+use soma_protocol::{ConsensusKey, Error, Hash, Rejection, SignedTransaction};
 use soma_sdk::api::batch;
 use tokio::time::Instant;
 
-use crate::mempool::{AdmissionQueue, Outbox, Party, QueueError};
+use crate::mempool::{AdmissionQueue, Outbox, Party, QueueError, refused_cost};
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 
@@ -34,7 +35,8 @@ const MESSAGE_INTERVAL: Duration = Duration::from_millis(20);
 const TRANSACTIONS_PER_SECOND: u64 = 16_384;
 /// How far a peer may be ahead of this rate, as messages do not arrive as evenly as they are sent.
 const BURST: Duration = Duration::from_secs(1);
-/// What a transaction costs more if the pool refuses it, in transactions.
+/// What a transaction costs more if the pool refuses it, in transactions; a duty that was judged
+/// costs its work.
 const REFUSED_COST: usize = 15;
 /// How far ahead of its rate a peer gets by that: then it is not listened to for a second.
 const DEBT: Duration = Duration::from_secs(2);
@@ -91,10 +93,10 @@ impl Rates {
         allowed
     }
 
-    /// Charges a peer for transactions that the pool refused.
-    fn charge(&mut self, peer: ConsensusKey, refused: usize, now: Instant) {
+    /// Charges a peer this many transactions for what the pool refused.
+    fn charge(&mut self, peer: ConsensusKey, cost: usize, now: Instant) {
         let used_until = self.0.entry(peer).or_insert(now);
-        let after = (*used_until).max(now) + time_for(refused.saturating_mul(REFUSED_COST));
+        let after = (*used_until).max(now) + time_for(cost);
         *used_until = after.min(now + DEBT);
     }
 }
@@ -146,18 +148,29 @@ impl Listener {
             if transactions.is_empty() {
                 continue;
             }
+            // What each costs its peer if the pool refuses it.
+            let cost = |signed: &SignedTransaction| match &signed.transaction().action {
+                duty if duty.is_duty() => usize::try_from(refused_cost(duty)).unwrap_or(usize::MAX),
+                _ => REFUSED_COST,
+            };
+            let costs: Vec<_> = transactions.iter().map(cost).collect();
             let answers = match self.queue.admit(Party::Nodes, transactions).await {
                 Ok(answers) => answers,
                 Err(QueueError::Full) => continue,
                 Err(QueueError::Stopping) => return,
             };
-            for (from, answer) in senders.into_iter().zip(answers) {
+            for ((from, cost), answer) in senders.into_iter().zip(costs).zip(answers) {
                 match answer {
                     Ok(_) => {}
+                    // It depends on nothing but what was sent, so an honest node sends none.
+                    Err(Refusal::Rejected(Rejection::BadEvidence)) => {
+                        self.block(from, "it sent evidence that proves nothing");
+                    }
                     Err(Refusal::Invalid(Error::Signature)) => {
                         self.block(from, "it sent a forged signature");
                     }
-                    Err(_) => self.rates.charge(from, 1, Instant::now()),
+                    Err(Refusal::Rejected(_)) => self.rates.charge(from, cost, Instant::now()),
+                    Err(_) => self.rates.charge(from, REFUSED_COST, Instant::now()),
                 }
             }
         }
@@ -194,7 +207,7 @@ mod tests {
     use soma_sdk::api::batch;
     use tokio::time::Instant;
 
-    use super::{BURST, Rates, TRANSACTIONS_PER_SECOND, time_for};
+    use super::{BURST, REFUSED_COST, Rates, TRANSACTIONS_PER_SECOND, time_for};
 
     #[test]
     fn a_peer_is_held_to_the_rate_at_which_an_honest_node_sends() {
@@ -226,7 +239,7 @@ mod tests {
         let (mut now, mut heard) = (begun, 0);
         while now < begun + Duration::from_secs(10) {
             if rates.allow(flooding, batch::BATCH_MAX, now) {
-                rates.charge(flooding, batch::BATCH_MAX, now);
+                rates.charge(flooding, batch::BATCH_MAX * REFUSED_COST, now);
                 heard += batch::BATCH_MAX as u64;
             }
             assert!(rates.allow(honest, 100, now));

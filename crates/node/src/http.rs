@@ -7,12 +7,13 @@
 mod problem;
 mod origin;
 mod connections;
+mod pace;
 mod lane;
+mod turns;
 mod clients;
 mod patience;
 mod answer;
 mod json;
-mod totals;
 mod feed;
 mod projection;
 mod map;
@@ -23,6 +24,7 @@ mod state;
 mod history;
 mod transactions;
 mod events;
+mod permits;
 mod files;
 mod operation;
 mod page;
@@ -39,7 +41,6 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use soma_codes::Code;
 use soma_sdk::api::routes::TRIAL_BYTES_MAX;
-use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
@@ -49,11 +50,11 @@ use self::api::Api;
 use self::clients::{Clients, Peer};
 use self::connections::{Connection, Connections};
 use self::feed::Feed;
-use self::lane::{Lane, Lanes};
+use self::lane::{Holder, Lane, Lanes};
 use self::map::Maps;
 use self::problem::Problem;
-use self::totals::TotalsCache;
 use self::trial::Trials;
+use self::turns::{Asker, Turns};
 use self::why::Whys;
 use crate::error::NodeError;
 use crate::health::Trouble;
@@ -66,8 +67,6 @@ pub(crate) use self::api::Parts;
 const CONNECTIONS_MAX: usize = 4_096;
 /// The same while the node starts.
 const START_CONNECTIONS_MAX: usize = 64;
-/// Questions about the state that are answered at once; more wait for their turn.
-const TURNS: usize = 4;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -171,18 +170,29 @@ async fn limit(
 ) -> Response {
     let busy = connection.busy();
     let lane = Lane::of(request.method(), request.uri().path());
-    let place = match api.clients.request(peer, request.headers(), lane) {
+    if let Err(refused) = api.clients.charge(peer, request.headers()) {
+        return refused.into_response();
+    }
+    // What a place is for is known before it is taken: permits come first.
+    let (lane, holder) = match permits::admit(&api, lane, &mut request).await {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused.into_response(),
+    };
+    let place = match api.clients.place(peer, request.headers(), lane) {
         Ok(place) => place,
         Err(refused) => return refused.into_response(),
     };
-    let Some(running) = api.lanes.enter(lane, place.network(), &connection) else {
+    let holder = holder.or_else(|| place.network().map(Holder::Network));
+    let Some(running) = api.lanes.enter(lane, holder, &connection) else {
         return Problem::busy("too many requests of this kind are running").into_response();
     };
+    let asker = Asker(place.client());
     request.extensions_mut().insert(Arc::clone(&running));
+    request.extensions_mut().insert(asker);
     api.metrics.requests.inc();
     let begun = Instant::now();
     let time = lane.time(request.method());
-    let answered = answer(&api, lane, request, next);
+    let answered = answer(&api, lane, asker, request, next);
     let response = match time {
         None => answered.await,
         Some(time) => match tokio::time::timeout(time, answered).await {
@@ -192,8 +202,8 @@ async fn limit(
     };
     api.metrics.responded(response.status().as_u16(), begun.elapsed());
     // Held until the last byte of the body is sent: a stream counts as long as it runs.
-    running.waits();
-    let held = Held { _running: running, place, _busy: busy };
+    running.answers();
+    let held = Held { running, place, _busy: busy };
     harmless(response).map(|body| axum::body::Body::new(Answer::new(body, held)))
 }
 
@@ -209,12 +219,12 @@ fn harmless(mut response: Response) -> Response {
 
 /// Runs a handler. Those that read the state leave the threads that serve all clients, so that a
 /// long answer to one never delays the others.
-async fn answer(api: &Api, lane: Lane, request: Request, next: Next) -> Response {
+async fn answer(api: &Api, lane: Lane, asker: Asker, request: Request, next: Next) -> Response {
     if !lane.reads_state() {
         return next.run(request).await;
     }
     // Operators need no turn: they ask when something is wrong.
-    let turn = if lane == Lane::Query { api.turns.acquire().await.ok() } else { None };
+    let turn = if lane == Lane::Query { Some(api.turns.take(asker).await) } else { None };
     let answer = || tokio::runtime::Handle::current().block_on(next.run(request));
     let response = tokio::task::block_in_place(answer);
     drop(turn);
@@ -280,10 +290,9 @@ pub(crate) async fn serve(
     let (clients, shutdown) = (Clients::new(limits), parts.shutdown.clone());
     let api = Api {
         parts,
-        totals: TotalsCache::default(),
         clients: clients.clone(),
         lanes: Lanes::default(),
-        turns: Arc::new(Semaphore::new(TURNS)),
+        turns: Turns::default(),
         feed: Feed::default(),
         maps: Maps::default(),
         trials: Trials::default(),

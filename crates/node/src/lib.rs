@@ -20,6 +20,7 @@ mod mempool;
 mod follower;
 mod weights;
 mod duties;
+mod survey;
 mod peers;
 mod health;
 mod gossip;

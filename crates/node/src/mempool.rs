@@ -20,6 +20,7 @@ mod admission;
 mod tests;
 
 pub(crate) use self::admission::{Admission, AdmissionQueue, Arrivals};
+pub(crate) use self::duties::refused_cost;
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::pool::{Mempool, Screened};
 pub(crate) use self::turns::{Party, QueueError};

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use soma_engine::{Contacts, Sink};
 use soma_model::KernelChoice;
-use soma_protocol::ConsensusKey;
+use soma_protocol::{ConsensusKey, SecretKey};
 use soma_sdk::Client;
+use soma_sdk::keys::PeerKey;
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, watch};
 
@@ -29,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::peers::{PeerNews, Questions};
 use crate::settings::{ClientLimits, NodeConfig, Settings};
 use crate::shutdown::Shutdown;
+use crate::survey::Surveys;
 use crate::weights::WeightsStore;
 
 /// How long a start may take before its progress is told at the API.
@@ -127,13 +129,14 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let memory_bytes = settings.audit_memory_bytes;
     let limits = settings.clients;
     // Clients of their own: connections belong to the thread that opened them, and this one hashes.
-    let peers: Vec<Client> =
-        peers_with_apis(settings)?.into_iter().map(|(_, client)| client).collect();
-    let questions = Questions {
-        peers: peers_with_apis(settings)?,
-        chain: config.genesis.chain_id(),
-        me: config.consensus.public(),
+    let chain = config.genesis.chain_id();
+    let key = SecretKey::from_bytes(&config.consensus.0);
+    let as_peer = |(server, client): (ConsensusKey, Client)| {
+        client.as_peer(PeerKey { key: key.clone(), chain, server })
     };
+    let peers: Vec<Client> = peers_with_apis(settings)?.into_iter().map(as_peer).collect();
+    let questions =
+        Questions { peers: peers_with_apis(settings)?, chain, me: config.consensus.public() };
     let outbox = Arc::<Outbox>::default();
     let progress = watch::Sender::new("it reads its data".to_owned());
     let named = settings.peers.iter().map(|peer| (peer.key, peer.address.is_some()));
@@ -157,6 +160,8 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     };
     let (duties, evidence) = (Arc::clone(&parts.duties), parts.chain.engine().take_faults());
     node.spawn_loop("soma-duties", move || duties::run(duties, evidence))?;
+    let surveys = Arc::clone(&parts.surveys);
+    node.spawn_loop("soma-survey", move || surveys.run())?;
     let queue = Arc::new(AuditQueue::new(
         Arc::clone(&parts.chain),
         Arc::clone(&parts.weights),
@@ -287,13 +292,13 @@ fn assemble(
     (progress, around): (watch::Sender<String>, Surroundings),
 ) -> Result<(Parts, Arrivals), NodeError> {
     let pool = Mempool::new(config.genesis.chain_id(), config.settings.pool);
+    let key = config.consensus.public();
     let metrics = Arc::new(Metrics::default());
     let wake = Arc::new(Notify::new());
     let follower = Arc::new(Follower {
         pool: pool.clone(),
         metrics: Arc::clone(&metrics),
         heights: watch::Sender::new(0),
-        duties: Arc::clone(&wake),
         join_log: JoinLog::default(),
         progress,
     });
@@ -311,7 +316,6 @@ fn assemble(
     let (dir, limits) = (config.dir.join("weights"), config.settings.weights);
     let weights = WeightsStore::open(&dir, limits, Arc::clone(&wake))?;
     let weights = Arc::new(weights);
-    weights.refresh(&chain);
     let audits = Arc::new(Audits::new(Arc::clone(&wake), auditors));
     let admission = Arc::new(Admission {
         pool: pool.clone(),
@@ -321,16 +325,21 @@ fn assemble(
     });
     let shutdown = Shutdown::default();
     let (queue, arrivals) = AdmissionQueue::new(Arc::clone(&admission));
+    let duties = Arc::new(Duties {
+        key: config.account,
+        chain: Arc::clone(&chain),
+        weights: Arc::clone(&weights),
+        audits: Arc::clone(&audits),
+        admission,
+        standing: watch::Sender::default(),
+        outstanding: watch::Sender::default(),
+        wake,
+    });
     let parts = Parts {
+        key,
+        surveys: Arc::new(Surveys::begin(Arc::clone(&duties))),
         admission: queue,
-        duties: Arc::new(Duties {
-            key: config.account,
-            chain: Arc::clone(&chain),
-            weights: Arc::clone(&weights),
-            audits: Arc::clone(&audits),
-            admission,
-            wake,
-        }),
+        duties,
         health: Arc::new(Health {
             chain: Arc::clone(&chain),
             shutdown: shutdown.clone(),

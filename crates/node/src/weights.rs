@@ -11,6 +11,6 @@ mod room;
 mod tests;
 mod upload;
 
-pub(crate) use needed::{Ciphertext, Revealed};
+pub(crate) use needed::{Ciphertext, Needed, Revealed};
 pub(crate) use store::{CHUNK_BYTES, WeightsFile, WeightsStore};
 pub(crate) use upload::{Progress, Upload};

@@ -235,7 +235,7 @@ fn held(pool: &Pool, key: Key) -> Result<Amount, Violation> {
 }
 
 /// The rewards of targets whose drawing still waits.
-fn undrawn(state: &MemoryState, record: &EpochRecord) -> Amount {
+pub(crate) fn undrawn(state: &dyn StateRead, record: &EpochRecord) -> Amount {
     let clock = read::clock(state);
     if record.epoch != clock.epoch {
         return Amount::ZERO;

@@ -6,8 +6,8 @@
 //!
 //! Modules are listed from bottom to top; each uses only those before it. [`execute`] is the entry
 //! point: it runs a block through `action` (what a transaction does) and `epoch` (what the end of a
-//! phase does). [`read`] is for everyone; [`query`] and [`invariants`] are for APIs, commands and
-//! tests, and no rule uses them.
+//! phase does). [`read`] is for everyone; [`query`], [`invariants`] and [`tally`] are for APIs,
+//! commands and tests, and no rule uses them.
 
 #![forbid(unsafe_code)]
 #![deny(
@@ -40,6 +40,7 @@ mod candidates;
 mod execute;
 pub mod query;
 pub mod invariants;
+pub mod tally;
 
 pub use action::{Action, HeldFile};
 pub use candidates::{Candidates, InTurn};

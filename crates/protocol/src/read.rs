@@ -250,6 +250,11 @@ pub fn rent(state: &dyn StateRead, id: ModelId) -> Option<Rent> {
     load(state, &Key::rent(id, architecture_number(state)))
 }
 
+/// Prepaid rent for a model's files for the architectures for which weights may be committed.
+pub fn rents(state: &dyn StateRead, id: ModelId) -> Vec<Rent> {
+    open_architectures(state).filter_map(|number| load(state, &Key::rent(id, number))).collect()
+}
+
 /// Price of keeping one MiB for one epoch: the stake-weighted median of the validators' votes.
 pub fn rent_price(state: &dyn StateRead) -> Amount {
     load(state, &Key::rent_price()).map_or(Amount::ZERO, |RentPrice(price)| price)

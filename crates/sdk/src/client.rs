@@ -26,6 +26,7 @@ use crate::api::{
 };
 use crate::api::{Governance, Stake, Validator};
 use crate::error::SdkError;
+use crate::keys::PeerKey;
 use crate::patience::{Listener, QUIET};
 use crate::retry::RETRIES;
 
@@ -91,6 +92,8 @@ pub struct Client {
     listener: Listener,
     /// Whether the listener was told that this node is slow or silent.
     told: Arc<AtomicBool>,
+    /// The key of a peer of this node, which downloads files as such.
+    peer: Option<Arc<PeerKey>>,
 }
 
 /// The URL that requests begin with. It may have a name and a password for a server in front of the
@@ -199,7 +202,7 @@ impl Client {
         let http = http.build().map_err(failed)?;
         let base = Base(parsed.as_str().trim_end_matches('/').to_owned());
         let (listener, told) = (Listener::default(), Arc::default());
-        Ok(Self { http, url, base, proxied, retries: RETRIES, listener, told })
+        Ok(Self { http, url, base, proxied, retries: RETRIES, listener, told, peer: None })
     }
 
     /// The same client, whose waits of more than two seconds are told.
@@ -218,6 +221,17 @@ impl Client {
     #[must_use]
     pub fn without_retries(self) -> Self {
         Self { retries: 0, ..self }
+    }
+
+    /// The same client, which downloads files as a peer of the node.
+    #[must_use]
+    pub fn as_peer(self, peer: PeerKey) -> Self {
+        Self { peer: Some(Arc::new(peer)), ..self }
+    }
+
+    /// The key of the peer as which it downloads files, if it is one.
+    pub(crate) fn peer_key(&self) -> Option<&PeerKey> {
+        self.peer.as_deref()
     }
 
     /// How many failures in a row a transfer retries.
@@ -250,9 +264,20 @@ impl Client {
         self.all(&routes::path(routes::STAKES, address), "").await
     }
 
-    /// Proposals, the running migration, and the rent price.
+    /// All proposals, the running migration, and the rent price.
     pub async fn governance(&self) -> Result<Governance, SdkError> {
-        self.get(routes::GOVERNANCE).await
+        let page = async |after: &str| {
+            let limit = routes::PAGE_MAX;
+            self.get::<Governance>(&format!("{}?limit={limit}{after}", routes::GOVERNANCE)).await
+        };
+        let mut governance = page("").await?;
+        while let Some(after) = governance.next.take() {
+            let before = page(&format!("&after={after}")).await?;
+            // One without proposals is the last, whatever the node says.
+            governance.next = before.next.filter(|_| !before.proposals.is_empty());
+            governance.proposals.splice(..0, before.proposals);
+        }
+        Ok(governance)
     }
 
     /// The parameters in force.

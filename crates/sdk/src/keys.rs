@@ -13,9 +13,10 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
-use soma_protocol::{Address, SecretKey, hex};
+use soma_protocol::{Address, ConsensusKey, Hash, SecretKey, hex};
 use zeroize::Zeroizing;
 
+use crate::api::permit::PeerPermit;
 use crate::error::SdkError;
 use crate::file;
 use crate::secret::{Secret, fill_random};
@@ -27,6 +28,31 @@ use crate::words::Words;
 /// [`SdkError::Randomness`].
 pub fn generate() -> Result<SecretKey, SdkError> {
     Ok(SecretKey::from_bytes(Secret::generate()?.bytes()))
+}
+
+/// A node that downloads files from another one, which names it as a peer.
+#[derive(Clone)]
+pub struct PeerKey {
+    /// Its consensus key.
+    pub key: SecretKey,
+    /// The chain.
+    pub chain: Hash,
+    /// The key of the node that serves the files.
+    pub server: ConsensusKey,
+}
+
+impl fmt::Debug for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerKey(of {:?})", self.server)
+    }
+}
+
+impl PeerKey {
+    /// A permit for a file, valid until this time (ms since 1970).
+    pub(crate) fn permit(&self, ciphertext_hash: &Hash, until_ms: u64) -> String {
+        let Self { key, chain, server } = self;
+        PeerPermit::sign(key, chain, server, ciphertext_hash, until_ms).to_string()
+    }
 }
 
 /// How a new key file protects its secret.

@@ -61,9 +61,13 @@ pub struct Uploader<'a> {
 impl Uploader<'_> {
     /// A permit that is valid from now on: each piece gets its own.
     fn permit(&self, ciphertext_hash: &Hash) -> String {
-        let until_ms = soma_os::clock::now_ms().saturating_add(PERMIT_MS);
-        UploadPermit::sign(self.key, &self.chain, ciphertext_hash, until_ms).to_string()
+        UploadPermit::sign(self.key, &self.chain, ciphertext_hash, until_ms()).to_string()
     }
+}
+
+/// When a permit that is signed now expires.
+fn until_ms() -> u64 {
+    soma_os::clock::now_ms().saturating_add(PERMIT_MS)
 }
 
 /// A file that is uploaded to a node.
@@ -294,6 +298,9 @@ impl Client {
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
         let mut request = self.request(Method::GET, &remote.path);
+        if let Some(peer) = self.peer_key() {
+            request = request.header("authorization", peer.permit(&remote.hash, until_ms()));
+        }
         if part.received > 0 {
             request = request.header("range", format!("bytes={}-", part.received));
         }

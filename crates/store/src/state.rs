@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use soma_protocol::{Changes, Hash, Key, MemoryState, Outcome, StateRead};
+use soma_protocol::{Amount, Changes, Hash, Key, MemoryState, Outcome, StateRead, tally::Tally};
 
 /// The last finalized block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ struct Pending {
 
 struct Inner {
     finalized: MemoryState,
+    /// What the finalized state holds.
+    tally: Tally,
     tip: Tip,
     pending: HashMap<Hash, Pending>,
 }
@@ -80,7 +82,8 @@ impl Inner {
 impl State {
     /// Starts from a finalized state.
     pub fn new(finalized: MemoryState, tip: Tip) -> Self {
-        Self { inner: RwLock::new(Inner { finalized, tip, pending: HashMap::new() }) }
+        let tally = Tally::of(&finalized);
+        Self { inner: RwLock::new(Inner { finalized, tally, tip, pending: HashMap::new() }) }
     }
 
     // A panic while the lock is held comes from a reader's closure; the data is consistent.
@@ -101,6 +104,12 @@ impl State {
     pub fn read<T>(&self, f: impl FnOnce(&MemoryState, Tip) -> T) -> T {
         let inner = self.shared();
         f(&inner.finalized, inner.tip)
+    }
+
+    /// Reads the finalized state, with the money that its records hold.
+    pub fn read_held<T>(&self, f: impl FnOnce(&MemoryState, Tip, Amount) -> T) -> T {
+        let inner = self.shared();
+        f(&inner.finalized, inner.tip, inner.tally.held(&inner.finalized))
     }
 
     /// Reads the state after `block`, finalized or pending; `None` if the block is unknown or does
@@ -127,7 +136,9 @@ impl State {
             return None;
         }
         let Pending { height, outcome, .. } = inner.pending.remove(block)?;
-        inner.finalized.apply(&outcome.changes);
+        let Inner { finalized, tally, .. } = &mut *inner;
+        tally.apply(finalized, &outcome.changes);
+        finalized.apply(&outcome.changes);
         inner.tip = Tip { height, digest: *block };
         // Other blocks at this height are dropped now; their descendants go when their own height
         // is finalized.

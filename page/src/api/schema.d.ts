@@ -369,7 +369,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Proposals, the current migration and the rent price */
+        /** The current migration, the rent price and a page of proposals */
         get: operations["governance"];
         put?: never;
         post?: never;
@@ -1037,7 +1037,9 @@ export interface components {
             /** @description Bytes of the files of all models, in use and committed. */
             files_bytes: components["schemas"]["Text"];
             migration?: components["schemas"]["Migration"] | null;
-            /** @description All proposals, by id. */
+            /** @description The `after` of the page of those before them; null if there are none. */
+            next?: string | null;
+            /** @description The last proposals, by id, or those before `after`. */
             proposals: components["schemas"]["Proposal"][];
             /** @description Rent price of one MiB for one epoch, in base units. */
             rent_price: components["schemas"]["Text"];
@@ -2663,7 +2665,12 @@ export interface operations {
     };
     governance: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description the proposals before this id */
+                after?: number;
+                /** @description 1 to 500 */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -2676,6 +2683,14 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Governance"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
                 };
             };
         };

@@ -370,6 +370,8 @@ class Governance:
     seat_to_keep: int
     migration: Migration | None
     proposals: list[Proposal]
+    """The last ones, by id."""
+    next: str | None
 
 
 @dataclass(frozen=True)

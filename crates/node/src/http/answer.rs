@@ -2,6 +2,7 @@
 //! in pieces, and is paid for by its client. A large answer must never lie in the server's buffers
 //! after its place is free.
 
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 use super::clients::Place;
 use super::connections::Busy;
 use super::lane::Running;
+use super::pace::Pace;
 
 /// Bytes that are handed to the connection at a time.
 const PIECE_BYTES: usize = 64 << 10;
@@ -20,7 +22,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// What a request holds while it runs; released when dropped.
 pub(super) struct Held {
     /// Its place in its lane.
-    pub(super) _running: Arc<Running>,
+    pub(super) running: Arc<Running>,
     /// Its place among its client's.
     pub(super) place: Place,
     /// Its connection.
@@ -45,6 +47,9 @@ impl Answer {
     /// The next piece of the rest, which the client pays for.
     fn piece(&mut self) -> Frame<Bytes> {
         let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
+        if let Some(pace) = self.held.running.pace_of_answer() {
+            pace.moved(piece.len());
+        }
         let wait = self.held.place.pay_for(piece.len());
         self.pause = wait.map(|wait| Box::pin(sleep(wait)));
         Frame::data(piece)
@@ -62,6 +67,11 @@ impl HttpBody for Answer {
         if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(context));
             self.pause = None;
+        }
+        // The client has taken all that was handed over: a file that moves too slowly ends here.
+        if self.held.running.pace_of_answer().is_some_and(Pace::is_too_slow) {
+            let slow = std::io::Error::new(ErrorKind::TimedOut, "the client reads too slowly");
+            return Poll::Ready(Some(Err(axum::Error::new(slow))));
         }
         if self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {

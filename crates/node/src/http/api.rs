@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request;
-use tokio::sync::Semaphore;
+use soma_protocol::ConsensusKey;
 
 use super::clients::{Client, Clients, Peer};
 use super::feed::Feed;
 use super::lane::{Lanes, Running};
 use super::map::Maps;
 use super::problem::Problem;
-use super::totals::TotalsCache;
 use super::trial::Trials;
+use super::turns::Turns;
 use super::why::Whys;
 use crate::chain::Chain;
 use crate::duties::Duties;
@@ -21,12 +21,16 @@ use crate::health::Health;
 use crate::mempool::{AdmissionQueue, Mempool};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
+use crate::survey::Surveys;
 use crate::weights::WeightsStore;
 
 /// What the handlers answer from.
 #[derive(Clone)]
 pub(crate) struct Parts {
     pub(crate) chain: Arc<Chain>,
+    /// The key that identifies this node.
+    pub(crate) key: ConsensusKey,
+    pub(crate) surveys: Arc<Surveys>,
     pub(crate) pool: Mempool,
     pub(crate) admission: AdmissionQueue,
     pub(crate) weights: Arc<WeightsStore>,
@@ -41,11 +45,10 @@ pub(crate) struct Parts {
 #[derive(Clone)]
 pub(super) struct Api {
     pub(super) parts: Parts,
-    pub(super) totals: TotalsCache,
     pub(super) clients: Clients,
     pub(super) lanes: Lanes,
     /// Turns of questions, so that those about much of the state leave processors to the others.
-    pub(super) turns: Arc<Semaphore>,
+    pub(super) turns: Turns,
     /// The events that streams send.
     pub(super) feed: Feed,
     /// The maps of the last epochs.

@@ -147,6 +147,11 @@ impl Place {
         self.client.map(Origin::surroundings)
     }
 
+    /// The client; `None` for this machine.
+    pub(super) fn client(&self) -> Option<Origin> {
+        self.client
+    }
+
     /// Charges the client for these bytes of an answer. Returns how long a stream has to wait.
     pub(super) fn pay_for(&self, bytes: usize) -> Option<Duration> {
         let client = self.client?;
@@ -300,28 +305,36 @@ impl Clients {
         self.take(self.identify(peer, None), Kind::Connection)
     }
 
-    /// Counts a client's request, which counts as running until the result is dropped.
+    /// Counts a client's request.
     ///
     /// # Errors
-    /// `rate_limited` if the client is above its rate or at its maximum.
-    pub(super) fn request(
+    /// `rate_limited` if the client is above its rate.
+    pub(super) fn charge(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(client) = self.identify(peer, Some(headers)) else {
+            return Ok(());
+        };
+        let per_second = self.limits.requests_per_second;
+        self.ask(&mut self.lock(), client, |account, times, now| {
+            let taken = account.requests.take(1, per_second.saturating_mul(times), now);
+            taken.map_err(|wait| {
+                let message = format!("this client exceeds {per_second} requests per second");
+                Problem::rate_limited(message, wait)
+            })
+        })
+    }
+
+    /// Takes one of the client's places for a request, which counts as running until the result is
+    /// dropped.
+    ///
+    /// # Errors
+    /// `rate_limited` if the client is at its maximum.
+    pub(super) fn place(
         &self,
         peer: SocketAddr,
         headers: &HeaderMap,
         lane: Lane,
     ) -> Result<Place, Problem> {
-        let client = self.identify(peer, Some(headers));
-        if let Some(client) = client {
-            let per_second = self.limits.requests_per_second;
-            self.ask(&mut self.lock(), client, |account, times, now| {
-                let taken = account.requests.take(1, per_second.saturating_mul(times), now);
-                taken.map_err(|wait| {
-                    let message = format!("this client exceeds {per_second} requests per second");
-                    Problem::rate_limited(message, wait)
-                })
-            })?;
-        }
-        self.take(client, Kind::Request(lane))
+        self.take(self.identify(peer, Some(headers)), Kind::Request(lane))
     }
 }
 
@@ -441,11 +454,23 @@ mod tests {
     use axum::http::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
-    use super::{Bucket, Clients, ENTRIES_MAX, Lane, Origin};
+    use super::{Bucket, Clients, ENTRIES_MAX, Lane, Origin, Place, Problem};
     use crate::settings::ClientLimits;
 
     fn peer(text: &str) -> SocketAddr {
         SocketAddr::new(text.parse().unwrap(), 1)
+    }
+
+    impl Clients {
+        fn request(
+            &self,
+            peer: SocketAddr,
+            headers: &HeaderMap,
+            lane: Lane,
+        ) -> Result<Place, Problem> {
+            self.charge(peer, headers)?;
+            self.place(peer, headers, lane)
+        }
     }
 
     fn clients(trust_proxy: bool) -> Clients {
@@ -527,7 +552,7 @@ mod tests {
         let stream = ask("198.51.100.1", Lane::Stream).unwrap();
         assert_eq!(stream.pay_for(1 << 10), None);
         assert!(stream.pay_for(1 << 20).unwrap() > Duration::from_secs(1), "a stream waits");
-        let file = ask("203.0.113.1", Lane::Transfer).unwrap();
+        let file = ask("203.0.113.1", Lane::Download).unwrap();
         assert_eq!(file.pay_for(1 << 30), None);
         assert!(ask("203.0.113.1", Lane::Query).is_ok(), "files are limited by their lane");
     }

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
@@ -20,6 +20,7 @@ use super::api::{Api, Query};
 use super::feed::Page;
 use super::json;
 use super::problem::Problem;
+use super::turns::Asker;
 use crate::error::NodeError;
 
 /// Time between comments that keep an idle stream open.
@@ -40,6 +41,7 @@ pub(super) struct From {
         (status = 400, body = ApiError)))]
 pub(super) async fn events(
     State(api): State<Api>,
+    Extension(asker): Extension<Asker>,
     Query(from): Query<From>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, Problem> {
@@ -53,13 +55,15 @@ pub(super) async fn events(
     };
     let cursor = last.unwrap_or(Cursor { height: api.chain.height(), index: u32::MAX });
     let after = json::event_number(&api.chain.history, cursor).map_err(NodeError::from)?;
-    let stream = stream::unfold(Follower { api, after, page: None, sent: 0 }, Follower::next);
+    let stream =
+        stream::unfold(Follower { api, asker, after, page: None, sent: 0 }, Follower::next);
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat")))
 }
 
 /// One client's position in the history.
 struct Follower {
     api: Api,
+    asker: Asker,
     /// The number of the last event before the page, or the last one of all.
     after: u64,
     /// What is being sent, and how many events of it have been.
@@ -101,7 +105,7 @@ impl Follower {
         if let Some(page) = self.api.feed.known(self.after) {
             return Ok(Some(page));
         }
-        let _turn = self.api.turns.acquire().await;
+        let _turn = self.api.turns.take(self.asker).await;
         if let Some(page) = self.api.feed.known(self.after) {
             return Ok(Some(page));
         }

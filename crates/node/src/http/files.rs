@@ -5,33 +5,28 @@
 //! bring in six others.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
-use serde::Deserialize;
 use soma_codes::Code;
-use soma_os::clock::now_ms;
-use soma_protocol::{Address, Hash};
-use soma_sdk::api::permit::UploadPermit;
+use soma_protocol::Hash;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{ApiError, Upload as UploadState};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::api::{Api, Path, Query};
+use super::api::{Api, Path};
+use super::lane::Running;
+use super::pace;
+use super::permits::Permitted;
 use super::problem::Problem;
 use crate::error::NodeError;
-use crate::weights::{CHUNK_BYTES, Ciphertext, Progress, Upload, WeightsFile};
+use crate::weights::{CHUNK_BYTES, Progress, Upload, WeightsFile};
 
-/// Time an uploader may stay silent before its upload is interrupted.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// The least rate of an upload in the long run; this client's software assumes eight times as much.
-const UPLOAD_BYTES_PER_SECOND: u64 = 8 << 10;
 /// How many pieces may be read from the network before they are written to disk.
 const PIECES_AHEAD: usize = 8;
 
@@ -55,29 +50,6 @@ impl From<Progress> for UploadState {
     }
 }
 
-/// The size that, with its hash, names a file.
-#[derive(Deserialize)]
-pub(super) struct Size {
-    size_bytes: u64,
-}
-
-/// The uploader: an account whose commit names the file, proved by its signature in the header.
-fn uploader(api: &Api, file: &Ciphertext, headers: &HeaderMap) -> Result<Address, NodeError> {
-    let hash = file.hash;
-    let refused = || NodeError::UploadNotPermitted { hash };
-    let header = headers.get(header::AUTHORIZATION).ok_or_else(refused)?;
-    let permit: Result<UploadPermit, _> = header.to_str().map_err(|_| refused())?.parse();
-    let permit = permit.map_err(|_| refused())?;
-    // The signature comes last: verifying it costs more than sending it.
-    if api.weights.may_upload(file, &permit.uploader)
-        && permit.permits(&api.chain.id, &hash, now_ms())
-    {
-        Ok(permit.uploader)
-    } else {
-        Err(refused())
-    }
-}
-
 /// Progress of an upload of an encrypted file
 #[utoipa::path(get, path = soma_sdk::api::routes::UPLOAD, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
@@ -88,13 +60,8 @@ fn uploader(api: &Api, file: &Ciphertext, headers: &HeaderMap) -> Result<Address
         (status = 403, body = ApiError), (status = 404, body = ApiError)))]
 pub(super) async fn upload_progress(
     State(api): State<Api>,
-    Path(hash): Path<Text<Hash>>,
-    Query(Size { size_bytes }): Query<Size>,
-    headers: HeaderMap,
+    Permitted { file, uploader }: Permitted,
 ) -> Result<Json<UploadState>, Problem> {
-    let file = Ciphertext { hash: *hash, size_bytes };
-    api.weights.check_needed(&api.chain, &file)?;
-    let uploader = uploader(&api, &file, &headers)?;
     let weights = Arc::clone(&api.weights);
     let progress = blocking(move || weights.finish_upload(file, uploader)).await?;
     Ok(Json(progress.into()))
@@ -116,27 +83,29 @@ pub(super) async fn upload_progress(
         (status = 422, body = ApiError), (status = 507, body = ApiError)))]
 pub(super) async fn upload(
     State(api): State<Api>,
-    Path(hash): Path<Text<Hash>>,
-    Query(Size { size_bytes }): Query<Size>,
+    Extension(running): Extension<Arc<Running>>,
+    Permitted { file, uploader }: Permitted,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<UploadState>, Problem> {
-    let file = Ciphertext { hash: *hash, size_bytes };
-    api.weights.check_needed(&api.chain, &file)?;
-    let uploader = uploader(&api, &file, &headers)?;
-    let offset = upload_offset(&headers, size_bytes)?;
+    let offset = upload_offset(&headers, file.size_bytes)?;
     let progress = api.weights.progress(&file, &uploader);
     if progress.complete {
         return Ok(Json(progress.into()));
     }
     let weights = Arc::clone(&api.weights);
     let upload = blocking(move || weights.upload(file, uploader, offset)).await?;
-    let progress = receive(&api, upload, body).await?;
+    let progress = receive(&api, &running, upload, body).await?;
     Ok(Json(progress.into()))
 }
 
 /// Feeds the body to a thread that writes it, until the sender ends, fails or falls silent.
-async fn receive(api: &Api, mut upload: Upload, body: Body) -> Result<Progress, Problem> {
+async fn receive(
+    api: &Api,
+    running: &Running,
+    mut upload: Upload,
+    body: Body,
+) -> Result<Progress, Problem> {
     let (sender, mut pieces) = mpsc::channel::<Bytes>(PIECES_AHEAD);
     let writer = tokio::task::spawn_blocking(move || {
         while let Some(piece) = pieces.blocking_recv() {
@@ -148,12 +117,13 @@ async fn receive(api: &Api, mut upload: Upload, body: Body) -> Result<Progress, 
     let (begun, mut received) = (Instant::now(), 0_u64);
     let mut stalled = false;
     loop {
-        // A place is for a sender who sends: neither silence nor a trickle keeps it.
-        let earned = Duration::from_secs(received / UPLOAD_BYTES_PER_SECOND);
-        let until = (Instant::now() + SILENCE_MAX).min(begun + SILENCE_MAX + earned);
+        let until = Instant::now().min(begun + pace::time_for(received)) + pace::SILENCE_MAX;
         match timeout_at(until, body.next()).await {
             Ok(Some(Ok(piece))) => {
                 received = received.saturating_add(piece.len() as u64);
+                if let Some(pace) = running.pace() {
+                    pace.moved(piece.len());
+                }
                 api.metrics.upload_bytes.inc_by(piece.len() as u64);
                 // The writer has stopped; its error says why.
                 if sender.send(piece).await.is_err() {

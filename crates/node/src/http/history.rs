@@ -10,7 +10,7 @@ use soma_sdk::api::routes::{self, WHY_EPOCHS_DEFAULT, WHY_EPOCHS_MAX};
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{self as types, ApiError, Page};
 use soma_store::History;
-use soma_store::history::{BlockRecord, Subject, TransactionRecord};
+use soma_store::history::{self, BlockRecord, Subject, TransactionRecord};
 
 use super::api::{Api, Path, Query};
 use super::json;
@@ -80,11 +80,10 @@ pub(super) async fn blocks(
     Query(Below { after, limit }): Query<Below>,
 ) -> Result<Json<Page<types::Block>>, Problem> {
     let limit = page_size(limit)?;
-    let records =
-        api.chain.history.blocks(after.map(|height| *height), limit).map_err(NodeError::from)?;
-    let items: Result<Vec<_>, _> =
-        records.into_iter().map(|record| json::block(&api.chain.history, &record)).collect();
-    Ok(page(items.map_err(NodeError::from)?, limit, |block| block.height.to_string()))
+    let blocks = api.chain.history.blocks(after.map(|height| *height), limit);
+    let history::Page { items, more } = blocks.map_err(NodeError::from)?;
+    let items = items.into_iter().map(|(record, hashes)| json::block(&record, hashes)).collect();
+    Ok(page(items, more, |block: &types::Block| block.height.to_string()))
 }
 
 /// A block
@@ -97,7 +96,8 @@ pub(super) async fn block(
     Path(name): Path<String>,
 ) -> Result<Json<types::Block>, Problem> {
     let record = find_block(&api, &name)?;
-    Ok(Json(json::block(&api.chain.history, &record).map_err(NodeError::from)?))
+    let hashes = api.chain.history.contents(record.height).map_err(NodeError::from)?;
+    Ok(Json(json::block(&record, hashes)))
 }
 
 /// The block with this height or hash.
@@ -145,10 +145,9 @@ pub(super) async fn block_transactions(
 ) -> Result<Json<Page<types::Transaction>>, Problem> {
     let limit = page_size(limit)?;
     let height = find_block(&api, &name)?.height;
-    let records = api.chain.history.transactions_of_block(height).map_err(NodeError::from)?;
-    let after = after.map(|cursor| cursor.index);
-    let rest = records.into_iter().filter(|record| after.is_none_or(|after| record.index > after));
-    Ok(transactions(rest.take(limit).collect(), limit))
+    let first = after.map_or(0, |cursor| cursor.index.saturating_add(1));
+    let records = api.chain.history.transactions_of_block(height, first, limit);
+    Ok(transactions(records.map_err(NodeError::from)?))
 }
 
 /// The transactions that an account signed, newest first
@@ -165,15 +164,15 @@ pub(super) async fn account_transactions(
     let limit = page_size(limit)?;
     let before = after.map(|cursor| (cursor.height, cursor.index));
     let records = api.chain.history.transactions_of_sender(&address, before, limit);
-    Ok(transactions(records.map_err(NodeError::from)?, limit))
+    Ok(transactions(records.map_err(NodeError::from)?))
 }
 
 /// A page of transactions; the next one begins after the position of the last.
-fn transactions(records: Vec<TransactionRecord>, limit: usize) -> Json<Page<types::Transaction>> {
+fn transactions(records: history::Page<TransactionRecord>) -> Json<Page<types::Transaction>> {
     let position = |record: &TransactionRecord| {
         Cursor { height: record.height, index: record.index }.to_string()
     };
-    let Json(Page { items, next }) = page(records, limit, position);
+    let Json(Page { items, next }) = page(records.items, records.more, position);
     Json(Page { items: items.iter().map(json::finalized_transaction).collect(), next })
 }
 
@@ -364,6 +363,7 @@ fn number(history: &History, cursor: Option<Text<Cursor>>) -> Result<Option<u64>
 }
 
 fn events_page(events: Vec<(u64, types::Event)>, limit: usize) -> Json<Page<types::Event>> {
+    let more = events.len() >= limit;
     let events = events.into_iter().map(|(_, event)| event).collect();
-    page(events, limit, |event: &types::Event| event.cursor.to_string())
+    page(events, more, |event: &types::Event| event.cursor.to_string())
 }

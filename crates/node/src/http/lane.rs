@@ -5,6 +5,11 @@
 //! When all places of such a lane are taken, a request that waits for its client gives way to a new
 //! one, first of those whose network has the most. So a client has a place as long as others hold
 //! places from fewer networks than there are places.
+//!
+//! Files move for long, and rightly. When all places for them are taken, the transfer that is
+//! furthest behind the least rate gives way, of the network that has most, to one whose network has
+//! fewer: it resumes with the bytes that it has. Owners who upload and the peers of this node have
+//! places that nobody else can take.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +17,13 @@ use std::time::Duration;
 
 use axum::http::Method;
 use parking_lot::Mutex;
+use soma_engine::PEERS_MAX;
+use soma_protocol::ConsensusKey;
 use soma_sdk::api::routes;
 
 use super::connections::Connection;
 use super::origin::Origin;
+use super::pace::Pace;
 use crate::settings::ClientLimits;
 
 /// A kind of request.
@@ -31,24 +39,31 @@ pub(super) enum Lane {
     Long,
     /// Streams of events.
     Stream,
-    /// Files, up and down.
-    Transfer,
+    /// Files that anybody downloads.
+    Download,
+    /// Files that this node's peers download.
+    Peer,
+    /// Files that their owners upload.
+    Upload,
     /// Files of the page, which are in memory.
     Page,
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Health,
         Self::Send,
         Self::Query,
         Self::Long,
         Self::Stream,
-        Self::Transfer,
+        Self::Download,
+        Self::Peer,
+        Self::Upload,
         Self::Page,
     ];
 
-    /// The lane of a request; unknown routes of the API are questions.
+    /// The lane of a request, before it is known who a download is for; unknown routes of the API
+    /// are questions.
     pub(super) fn of(method: &Method, path: &str) -> Self {
         match path {
             routes::HEALTH
@@ -60,8 +75,9 @@ impl Lane {
             routes::TRANSACTIONS | routes::TRANSACTIONS_BATCH if method == Method::POST => {
                 Self::Send
             }
+            path if uploaded(path).is_some() => Self::Upload,
             path if [routes::CIPHERTEXT, routes::WEIGHTS].iter().any(|file| below(path, file)) => {
-                Self::Transfer
+                Self::Download
             }
             routes::TRIAL => Self::Long,
             path if path.starts_with("/v1/") && path.ends_with("/why") => Self::Long,
@@ -79,14 +95,20 @@ impl Lane {
             // Each asks one question at a time, so they take some of the turns of `Query`, not all.
             Self::Long => 3,
             Self::Send => 512,
-            Self::Transfer => 128,
+            Self::Download | Self::Upload => 128,
+            Self::Peer => PEERS_MAX * PLACES_OF_PEER,
         }
     }
 
-    /// Whether a request that waits for its client gives way. Streams and files do that for long,
-    /// and rightly.
+    /// Whether a request that waits for its client gives way. Streams do that for long, and
+    /// rightly.
     const fn gives_way(self) -> bool {
-        matches!(self, Self::Health | Self::Send | Self::Query | Self::Long | Self::Page)
+        !matches!(self, Self::Stream)
+    }
+
+    /// Whether it is for files, which move at a pace.
+    pub(super) const fn moves_files(self) -> bool {
+        matches!(self, Self::Download | Self::Peer | Self::Upload)
     }
 
     /// Requests that run at once, of one client.
@@ -96,7 +118,7 @@ impl Lane {
             Self::Send => 16,
             Self::Long => 2,
             Self::Query | Self::Page => 32,
-            Self::Stream | Self::Transfer => limits.streams,
+            Self::Stream | Self::Download | Self::Peer | Self::Upload => limits.streams,
         };
         most.min(limits.concurrent)
     }
@@ -105,10 +127,8 @@ impl Lane {
     pub(super) fn time(self, method: &Method) -> Option<Duration> {
         match self {
             Self::Health | Self::Send => Some(Duration::from_secs(15)),
-            Self::Transfer if method == Method::PUT => None,
-            Self::Query | Self::Long | Self::Stream | Self::Transfer | Self::Page => {
-                Some(Duration::from_secs(30))
-            }
+            Self::Upload if method == Method::PUT => None,
+            _ => Some(Duration::from_secs(30)),
         }
     }
 
@@ -121,8 +141,20 @@ impl Lane {
     /// Whether the bytes of its answers count as requests: those of files are limited by their
     /// lane alone.
     pub(super) const fn pays_for_bytes(self) -> bool {
-        !matches!(self, Self::Transfer)
+        !self.moves_files()
     }
+}
+
+/// Files that one peer may download at once: more than a node fetches.
+const PLACES_OF_PEER: usize = 8;
+
+/// Who holds a place, as far as others care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Holder {
+    /// A client, by its surroundings.
+    Network(Origin),
+    /// A peer of this node.
+    Peer(ConsensusKey),
 }
 
 /// The requests of all lanes.
@@ -141,28 +173,54 @@ struct Table {
 
 #[derive(Debug)]
 struct Waiting {
-    /// The client's surroundings; `None` for this machine, whose requests never give way.
-    network: Option<Origin>,
+    /// `None` for this machine, whose requests never give way.
+    holder: Option<Holder>,
     connection: Arc<Connection>,
+    /// Since when it waits, and what of a file has moved meanwhile.
+    pace: Arc<Pace>,
 }
 
 impl Table {
+    /// How many requests of a holder wait.
+    fn count(&self, holder: Holder) -> usize {
+        self.waiting.values().filter(|waiting| waiting.holder == Some(holder)).count()
+    }
+
     /// Ends a request that waits for its client: of the network that has most of them, the one that
-    /// waits longest. False if there is none.
-    fn give_way(&mut self) -> bool {
-        let mut counts: BTreeMap<Origin, (usize, u64)> = BTreeMap::new();
+    /// is furthest behind. False if no network has more than `fewest`.
+    fn give_way(&mut self, fewest: usize) -> bool {
+        let mut most: BTreeMap<Holder, (usize, i64, u64)> = BTreeMap::new();
         for (tick, waiting) in &self.waiting {
-            if let Some(network) = waiting.network {
-                counts.entry(network).or_insert((0, *tick)).0 += 1;
+            if let Some(holder) = waiting.holder {
+                let (count, behind_ms, slowest) = most.entry(holder).or_insert((0, i64::MIN, 0));
+                *count += 1;
+                if waiting.pace.behind_ms() > *behind_ms {
+                    (*behind_ms, *slowest) = (waiting.pace.behind_ms(), *tick);
+                }
             }
         }
-        let most = counts.into_values().max_by_key(|(count, tick)| (*count, u64::MAX - tick));
-        let Some(waiting) = most.and_then(|(_, tick)| self.waiting.remove(&tick)) else {
+        let most = most.into_values().filter(|(count, ..)| *count > fewest).max();
+        let Some(waiting) = most.and_then(|(.., tick)| self.waiting.remove(&tick)) else {
             return false;
         };
         waiting.connection.cut();
         self.running -= 1;
         true
+    }
+
+    /// Whether there is a place for a request of this holder; if need be, another one gives way.
+    fn make_room(&mut self, lane: Lane, holder: Option<Holder>) -> bool {
+        if let Some(peer @ Holder::Peer(_)) = holder
+            && self.count(peer) >= PLACES_OF_PEER
+        {
+            return false;
+        }
+        if self.running < lane.places() {
+            return true;
+        }
+        // A transfer is worth no more than another one: only who has fewer comes first.
+        let own = holder.filter(|_| lane.moves_files()).map_or(0, |holder| self.count(holder));
+        lane.gives_way() && self.give_way(own)
     }
 }
 
@@ -171,18 +229,22 @@ impl Lanes {
     pub(super) fn enter(
         &self,
         lane: Lane,
-        network: Option<Origin>,
+        holder: Option<Holder>,
         connection: &Arc<Connection>,
     ) -> Option<Arc<Running>> {
         let table = Arc::clone(&self.0[lane as usize]);
         let mut locked = table.lock();
-        if locked.running >= lane.places() && !(lane.gives_way() && locked.give_way()) {
+        if !locked.make_room(lane, holder) {
             return None;
         }
         locked.running += 1;
         drop(locked);
-        let connection = Arc::clone(connection);
-        Some(Arc::new(Running { table, network, connection, since: Mutex::new(None) }))
+        let (connection, pace) = (Arc::clone(connection), Arc::new(Pace::begin()));
+        let running = Running { table, lane, holder, connection, pace, since: Mutex::new(None) };
+        if lane.moves_files() {
+            running.waits();
+        }
+        Some(Arc::new(running))
     }
 }
 
@@ -190,13 +252,33 @@ impl Lanes {
 #[derive(Debug)]
 pub(super) struct Running {
     table: Arc<Mutex<Table>>,
-    network: Option<Origin>,
+    lane: Lane,
+    holder: Option<Holder>,
     connection: Arc<Connection>,
+    pace: Arc<Pace>,
     /// Since when it waits for its client; `None` while the node works on it.
     since: Mutex<Option<u64>>,
 }
 
 impl Running {
+    /// The pace of a file that moves.
+    pub(super) fn pace(&self) -> Option<&Pace> {
+        self.lane.moves_files().then_some(&*self.pace)
+    }
+
+    /// The pace of an answer that is a file.
+    pub(super) fn pace_of_answer(&self) -> Option<&Pace> {
+        self.pace().filter(|_| self.lane != Lane::Upload)
+    }
+
+    /// From now on, the client takes the answer.
+    pub(super) fn answers(&self) {
+        if let Some(pace) = self.pace_of_answer() {
+            pace.restart();
+        }
+        self.waits();
+    }
+
     /// From now on, the request waits for its client: for the rest of its body, or until its answer
     /// is taken.
     pub(super) fn waits(&self) {
@@ -206,7 +288,10 @@ impl Running {
             table.tick += 1;
             let tick = table.tick;
             let connection = Arc::clone(&self.connection);
-            table.waiting.insert(tick, Waiting { network: self.network, connection });
+            // What moves a file counts from the beginning, other requests from now on.
+            let pace = if self.lane.moves_files() { &self.pace } else { &Arc::new(Pace::begin()) };
+            let (holder, pace) = (self.holder, Arc::clone(pace));
+            table.waiting.insert(tick, Waiting { holder, connection, pace });
             *since = Some(tick);
         }
     }
@@ -232,6 +317,12 @@ impl Drop for Running {
     }
 }
 
+/// The hash, as it is written, in the path of an upload.
+pub(super) fn uploaded(path: &str) -> Option<&str> {
+    let (begin, end) = routes::UPLOAD.split_once("{hash}")?;
+    path.strip_prefix(begin)?.strip_suffix(end)
+}
+
 /// Whether a path begins like this template.
 fn below(path: &str, template: &str) -> bool {
     let fixed = template.split('{').next().unwrap_or(template);
@@ -244,13 +335,13 @@ mod tests {
     use soma_protocol::Hash;
     use soma_sdk::api::routes;
 
-    use super::{Lane, Lanes};
+    use super::{Holder, Lane, Lanes, PLACES_OF_PEER};
     use crate::http::connections::Connections;
     use crate::http::origin::Origin;
 
-    fn network(number: u32) -> Origin {
+    fn network(number: u32) -> Holder {
         let address = std::net::Ipv4Addr::from_bits(number << 8);
-        Origin::client(address.into()).surroundings()
+        Holder::Network(Origin::client(address.into()).surroundings())
     }
 
     #[test]
@@ -278,6 +369,42 @@ mod tests {
     }
 
     #[test]
+    fn the_slowest_download_of_the_network_with_most_gives_way_to_one_that_has_fewer() {
+        let (lanes, connections) = (Lanes::default(), Connections::new(4_096));
+        let connection = connections.open().unwrap();
+        let enter = |number| lanes.enter(Lane::Download, Some(network(number)), &connection);
+        let greedy: Vec<_> = (0..Lane::Download.places()).map(|_| enter(1).unwrap()).collect();
+        for download in &greedy[1..] {
+            download.pace().unwrap().moved(1 << 20);
+        }
+        assert!(enter(1).is_none(), "nobody makes room for more of the same");
+        let modest = enter(2).unwrap();
+        let waits = |running: &super::Running| {
+            running.table.lock().waiting.contains_key(&running.since.lock().unwrap())
+        };
+        assert!(!waits(&greedy[0]) && waits(&greedy[1]), "the slowest one");
+        // At last every network has one, and each newcomer has another network's slowest place.
+        let many: Vec<_> =
+            (3..Lane::Download.places()).map(|n| enter(n.try_into().unwrap())).collect();
+        assert!(many.iter().all(Option::is_some) && waits(&modest));
+        drop((greedy, modest, many));
+        assert_eq!(lanes.0[Lane::Download as usize].lock().running, 0);
+    }
+
+    #[test]
+    fn a_peer_has_places_of_its_own_and_no_more() {
+        let (lanes, connections) = (Lanes::default(), Connections::new(4_096));
+        let connection = connections.open().unwrap();
+        let enter = |peer| {
+            let holder = Holder::Peer(soma_protocol::ConsensusKey([peer; 32]));
+            lanes.enter(Lane::Peer, Some(holder), &connection)
+        };
+        let held: Vec<_> = (0..20).filter_map(|_| enter(1)).collect();
+        assert_eq!(held.len(), PLACES_OF_PEER);
+        assert!(enter(2).is_some());
+    }
+
+    #[test]
     fn a_stream_and_a_request_of_this_machine_give_way_to_nobody() {
         let (lanes, connections) = (Lanes::default(), Connections::new(4_096));
         let connection = connections.open().unwrap();
@@ -302,8 +429,10 @@ mod tests {
         assert_eq!(Lane::of(&Method::POST, routes::TRANSACTIONS), Lane::Send);
         assert_eq!(Lane::of(&Method::POST, routes::TRANSACTIONS_BATCH), Lane::Send);
         assert_eq!(get(&routes::path(routes::TRANSACTION, Hash([1; 32]))), Lane::Query);
-        assert_eq!(Lane::of(&Method::PUT, &routes::path(routes::UPLOAD, "x")), Lane::Transfer);
-        assert_eq!(get(&routes::path(routes::WEIGHTS, "x")), Lane::Transfer);
+        assert_eq!(Lane::of(&Method::PUT, &routes::path(routes::UPLOAD, "x")), Lane::Upload);
+        assert_eq!(get(&routes::path(routes::UPLOAD, "x")), Lane::Upload);
+        assert_eq!(get(&routes::path(routes::CIPHERTEXT, "x")), Lane::Download);
+        assert_eq!(get(&routes::path(routes::WEIGHTS, "x")), Lane::Download);
         assert_eq!(get(&routes::path(routes::MODEL_WHY, 7)), Lane::Long);
         assert_eq!(Lane::of(&Method::POST, routes::TRIAL), Lane::Long);
         assert_eq!(get("/why"), Lane::Page);

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::clients::{Clients, Peer, Place};
 use super::connections::{Connection, Connections};
+use super::pace;
 use super::patience::{Patience, Patient};
 use crate::shutdown::Shutdown;
 
@@ -29,7 +30,8 @@ const LOCAL_HEADER_TIMEOUT: Duration = Duration::from_mins(3);
 /// The most bytes of headers in a request.
 const HEADER_BYTES_MAX: usize = 32 << 10;
 /// How long a client may leave an answer in this node's memory.
-const PATIENCE: Patience = Patience { longest: Duration::from_secs(30), bytes_per_second: 8 << 10 };
+const PATIENCE: Patience =
+    Patience { longest: pace::SILENCE_MAX, bytes_per_second: pace::BYTES_PER_SECOND };
 /// Pause after a connection could not be accepted because the system is out of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -32,9 +32,9 @@ pub(super) fn page_size(limit: Option<u32>) -> Result<usize, Problem> {
     Err(Problem::bad_request(format!("limit must be from 1 to {}", routes::PAGE_MAX)))
 }
 
-/// A page in ascending order of id; if it is full, there may be more after it.
-pub(super) fn page<T>(items: Vec<T>, limit: usize, id: impl Fn(&T) -> String) -> Json<Page<T>> {
-    let next = if items.len() < limit { None } else { items.last().map(id) };
+/// A page in the order of the list; there may be more after it.
+pub(super) fn page<T>(items: Vec<T>, more: bool, id: impl Fn(&T) -> String) -> Json<Page<T>> {
+    let next = if more { items.last().map(id) } else { None };
     Json(Page { items, next })
 }
 
@@ -47,13 +47,19 @@ pub(super) fn found<T>(
     item.map(Json).ok_or_else(|| Problem::new(code, format!("there is no {what}")))
 }
 
+#[derive(Deserialize)]
+pub(super) struct After {
+    after: Option<u32>,
+    limit: Option<u32>,
+}
+
 /// The chain and this node at a glance
 #[utoipa::path(get, path = routes::STATUS, tag = "state",
     responses((status = 200, body = types::Status)))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>, Problem> {
-    let totals = api.totals.get(&api.chain);
+    let survey = api.surveys.now().await;
     let tip_per_kib = Text(api.pool.suggested_tip());
-    let mut status = api.chain.read(|state, height| {
+    let mut status = api.chain.read_held(|state, height, held| {
         let clock = json::clock(state);
         types::Status {
             chain: api.chain.genesis.chain.clone(),
@@ -63,7 +69,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
             block: Text(Hash::default()),
             state_root: Text(Hash::default()),
             timestamp_ms: Text(api.chain.genesis.timestamp_ms),
-            models_active: totals.models_active,
+            models_active: survey.models_active,
             targets_open: match *clock.phase {
                 Phase::Compete | Phase::Attest => {
                     read::epoch(state, Epoch(clock.epoch)).map_or(0, |epoch| epoch.targets)
@@ -72,18 +78,20 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
             },
             pool: u32::try_from(api.pool.len()).unwrap_or(u32::MAX),
             tip_per_kib,
-            duties: u32::try_from(api.duties.outstanding(state)).unwrap_or(u32::MAX),
+            duties: 0,
             peers: u32::try_from(api.health.peers_connected()).unwrap_or(u32::MAX),
             history_from: Text(0),
             transactions_final: Text(api.metrics.transactions_final.get()),
             audits: audits(&api),
-            supply: totals.supply,
+            supply: json::supply(state, held),
             clock,
             local: is_local(&api),
             ready: false,
             troubles: Vec::new(),
         }
     });
+    let duties = api.duties.outstanding_at(*status.height).await;
+    status.duties = u32::try_from(duties).unwrap_or(u32::MAX);
     let troubles = api.health.troubles();
     status.ready = !troubles.iter().any(|trouble| trouble.unready);
     status.troubles = troubles.iter().map(Trouble::described).collect();
@@ -162,11 +170,13 @@ pub(super) async fn account(
     State(api): State<Api>,
     Path(address): Path<Text<Address>>,
 ) -> Json<types::Account> {
-    Json(api.chain.read(|state, height| {
+    let mut account = api.chain.read(|state, height| {
         let nonce = read::account(state, &address).nonce;
         let next_nonce = api.pool.next_nonce(&address, nonce);
         json::account(state, height, *address, next_nonce)
-    }))
+    });
+    account.models = api.surveys.at(*account.height).await.models_of(&address);
+    Json(account)
 }
 
 /// The validators
@@ -203,21 +213,23 @@ pub(super) async fn stakes(
     let limit = page_size(limit)?;
     let first = after.map_or(0, |after| after.saturating_add(1));
     let stakes = api.chain.read(|state, _| json::stakes(state, &address, first, limit));
-    let Json(Page { items, next }) = page(stakes, limit, |(place, _)| place.to_string());
+    let more = stakes.len() >= limit;
+    let Json(Page { items, next }) = page(stakes, more, |(place, _)| place.to_string());
     Ok(Json(Page { items: items.into_iter().map(|(_, stake)| stake).collect(), next }))
 }
 
-/// Proposals, the current migration and the rent price
+/// The current migration, the rent price and a page of proposals
 #[utoipa::path(get, path = routes::GOVERNANCE, tag = "state",
-    responses((status = 200, body = types::Governance)))]
-pub(super) async fn governance(State(api): State<Api>) -> Json<types::Governance> {
-    Json(api.chain.read(|state, _| json::governance(state)))
-}
-
-#[derive(Deserialize)]
-pub(super) struct After {
-    after: Option<u32>,
-    limit: Option<u32>,
+    params(("after" = Option<u32>, Query, description = "the proposals before this id"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = types::Governance), (status = 400, body = ApiError)))]
+pub(super) async fn governance(
+    State(api): State<Api>,
+    Query(After { after, limit }): Query<After>,
+) -> Result<Json<types::Governance>, Problem> {
+    let limit = page_size(limit)?;
+    let survey = api.surveys.now().await;
+    Ok(Json(api.chain.read(|state, _| json::governance(state, &survey.ready, after, limit))))
 }
 
 /// Models, by id
@@ -231,11 +243,12 @@ pub(super) async fn models(
 ) -> Result<Json<Page<types::Model>>, Problem> {
     let limit = page_size(limit)?;
     let first = after.unwrap_or(0).saturating_add(1);
-    let items = api.chain.read(|state, _| {
+    let items: Vec<types::Model> = api.chain.read(|state, _| {
         let ids = (first..=read::model_count(state)).take(limit);
         ids.filter_map(|id| json::model(state, ModelId(id))).collect()
     });
-    Ok(page(items, limit, |model: &types::Model| model.id.to_string()))
+    let more = items.len() >= limit;
+    Ok(page(items, more, |model| model.id.to_string()))
 }
 
 /// A model
@@ -324,7 +337,7 @@ pub(super) async fn targets(
 ) -> Result<Json<Page<types::Target>>, Problem> {
     let limit = page_size(limit)?;
     let after = after.unwrap_or(0);
-    let items = api.chain.read(|state, _| {
+    let items: Vec<types::Target> = api.chain.read(|state, _| {
         let (first, end) = match epoch {
             Some(epoch) => read::epoch(state, Epoch(epoch)).map_or((1, 1), |drawn| {
                 (drawn.first_target.0, drawn.first_target.0.saturating_add(drawn.targets))
@@ -334,7 +347,8 @@ pub(super) async fn targets(
         let ids = (first.max(after.saturating_add(1))..end).take(limit);
         ids.filter_map(|id| json::target(state, TargetId(id))).collect()
     });
-    Ok(page(items, limit, |target: &types::Target| target.id.to_string()))
+    let more = items.len() >= limit;
+    Ok(page(items, more, |target| target.id.to_string()))
 }
 
 /// A target, its candidates and its outcome

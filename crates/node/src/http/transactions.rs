@@ -15,19 +15,24 @@ use super::api::Api;
 use super::clients::{Client, FORGED_COST, MALFORMED_COST};
 use super::problem::Problem;
 use crate::error::NodeError;
+use crate::mempool::refused_cost;
 use crate::refusal::Refusal;
 
 /// The most bytes in a request that is not a batch or an upload.
 pub(super) const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
 
-/// Charges a client for what is no transaction, and for forged signatures.
-fn charge<'a>(client: &Client, refusals: impl IntoIterator<Item = &'a Refusal>) {
-    let cost = |refusal: &Refusal| match refusal {
-        Refusal::Invalid(Error::Signature) => FORGED_COST,
-        Refusal::Invalid(_) => MALFORMED_COST,
+/// What a transaction costs its client beyond itself: what is none, what is forged, and duties that
+/// the rules reject, which take a node's time.
+fn cost(decoded: Option<&SignedTransaction>, refusal: &Refusal) -> u64 {
+    match (refusal, decoded) {
+        (Refusal::Invalid(Error::Signature), _) => FORGED_COST,
+        (Refusal::Invalid(_), _) => MALFORMED_COST,
+        (Refusal::Rejected(_), Some(duty)) => refused_cost(&duty.transaction().action),
         _ => 0,
-    };
-    let costs: u64 = refusals.into_iter().map(cost).sum();
+    }
+}
+
+fn charge(client: &Client, costs: u64) {
     if costs > 0 {
         client.pay_for_garbage(costs);
     }
@@ -61,11 +66,13 @@ pub(super) async fn send_transaction(
     let body = body?;
     client.may_send(1, body.len())?;
     let decoded = SignedTransaction::decode(&body).map_err(Refusal::from);
-    let transaction = decoded.inspect_err(|refusal| charge(&client, [refusal]))?;
+    let transaction = decoded.inspect_err(|refusal| charge(&client, cost(None, refusal)))?;
     let hash = transaction.hash();
-    let answers = api.admission.admit(client.party(), vec![transaction]).await?;
-    charge(&client, answers.iter().filter_map(|answer| answer.as_ref().err()));
+    let answers = api.admission.admit(client.party(), vec![transaction.clone()]).await?;
     for answer in answers {
+        if let Err(refusal) = &answer {
+            charge(&client, cost(Some(&transaction), refusal));
+        }
         answer_of(&api, hash, answer)?;
     }
     Ok((StatusCode::ACCEPTED, Json(Submitted { hash: Text(hash) })))
@@ -97,10 +104,13 @@ pub(super) async fn send_batch(
         .collect();
     let hashes: Vec<_> =
         decoded.iter().map(|decoded| decoded.as_ref().ok().map(SignedTransaction::hash)).collect();
-    let sent = decoded.iter().flatten().cloned().collect();
-    let answers = api.admission.admit(client.party(), sent).await?;
-    let undecoded = decoded.iter().filter_map(|decoded| decoded.as_ref().err());
-    charge(&client, undecoded.chain(answers.iter().filter_map(|answer| answer.as_ref().err())));
+    let sent: Vec<_> = decoded.iter().flatten().cloned().collect();
+    let answers = api.admission.admit(client.party(), sent.clone()).await?;
+    let undecoded = decoded.iter().filter_map(|decoded| Some(cost(None, decoded.as_ref().err()?)));
+    let refused = sent.iter().zip(&answers);
+    let refused =
+        refused.filter_map(|(sent, answer)| Some(cost(Some(sent), answer.as_ref().err()?)));
+    charge(&client, undecoded.chain(refused).sum());
     let mut answers = answers.into_iter();
     let mut batch = Vec::with_capacity(hashes.len());
     for (hash, decoded) in hashes.into_iter().zip(decoded) {

@@ -58,7 +58,27 @@ impl Admission {
     fn enter(&self, screened: Vec<Screened>) -> Answers {
         let verified = self.pool.verify_screened(screened);
         let now_ms = soma_os::clock::now_ms();
-        let answers = self.chain.read(|state, _| self.pool.enter(verified, state, now_ms));
+        let mut answers = Vec::with_capacity(verified.len());
+        let mut together = Vec::new();
+        let mut enter = |part: &mut Vec<Screened>| {
+            let part = std::mem::take(part);
+            if !part.is_empty() {
+                answers.extend(self.chain.read(|state, _| self.pool.enter(part, state, now_ms)));
+            }
+        };
+        // A duty is executed to judge it: each has the state for itself, so that no block waits for
+        // more than one.
+        for screened in verified {
+            let alone = screened.is_judged();
+            if alone {
+                enter(&mut together);
+            }
+            together.push(screened);
+            if alone {
+                enter(&mut together);
+            }
+        }
+        enter(&mut together);
         let admitted = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
         self.metrics.transactions_admitted.inc_by(admitted);
         self.metrics.transactions_refused.inc_by(answers.len() as u64 - admitted);

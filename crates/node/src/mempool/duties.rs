@@ -1,10 +1,13 @@
 //! The waiting duties, in the order of their arrival. They are free, so nothing ranks them, and
 //! only those enter that the rules accept after the last block: one of each kind from each
-//! validator, or for each target or offender.
+//! validator, or for each target or offender. To find that out takes work, so a validator whose
+//! duties are refused is not heard again with one of that kind until the next block.
 
 use std::collections::{BTreeMap, HashMap};
 
-use soma_protocol::{Action, Address, Epoch, Hash, Phase, Transaction, VerifiedTransaction};
+use soma_protocol::{
+    Action, Address, Epoch, Hash, Phase, Rejection, Transaction, VerifiedTransaction,
+};
 
 use crate::refusal::Refusal;
 
@@ -41,6 +44,33 @@ impl DutyId {
     }
 }
 
+/// The most work of refused duties of one kind that a validator causes after a block: one answer to
+/// a challenge, or many verdicts.
+const REFUSED_WORK_MAX: u64 = 1_000;
+/// The work of a duty for which the rules state none: some look-ups.
+const WORK_MIN: u64 = 10;
+
+/// Work that counts as much of a sender's rate as a transaction: verifying a signature is 60 times
+/// as much.
+const WORK_OF_TRANSACTION: u64 = 5;
+
+/// What it takes to judge a duty, in the unit of [`Action::work`].
+fn work(action: &Action) -> u64 {
+    action.work().max(WORK_MIN)
+}
+
+/// What a duty that the rules reject costs whoever sent it to this node, in transactions.
+pub(crate) fn refused_cost(action: &Action) -> u64 {
+    work(action) / WORK_OF_TRANSACTION
+}
+
+/// What a refused duty counts as; `None` if anyone may send it, so that nobody is kept out by what
+/// others send.
+fn refused_as(transaction: &Transaction) -> Option<(Address, &'static str)> {
+    let is_anyones = matches!(transaction.action, Action::ReportEquivocation(_));
+    (!is_anyones).then(|| (transaction.sender, transaction.action.name()))
+}
+
 #[derive(Default)]
 pub(super) struct Duties {
     waiting: BTreeMap<DutyId, (u64, VerifiedTransaction)>,
@@ -49,6 +79,9 @@ pub(super) struct Duties {
     bytes_of: HashMap<Address, usize>,
     pub(super) bytes: usize,
     arrivals: u64,
+    /// The work of refused duties since the last block, by sender and kind, and why the last one
+    /// was.
+    refused: HashMap<(Address, &'static str), (u64, Rejection)>,
     /// The epoch and phase in which the rules accepted all that wait.
     pub(super) judged: Option<(Epoch, Phase)>,
 }
@@ -77,6 +110,26 @@ impl Duties {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &VerifiedTransaction> {
         self.waiting.values().map(|(_, transaction)| transaction)
+    }
+
+    /// Why another duty of this kind from this sender is refused unread, if it is.
+    pub(super) fn is_refused(&self, transaction: &Transaction) -> Option<Rejection> {
+        let (work, why) = self.refused.get(&refused_as(transaction)?)?;
+        (*work >= REFUSED_WORK_MAX).then(|| why.clone())
+    }
+
+    /// Counts a duty that the rules reject against its sender.
+    pub(super) fn refuse(&mut self, transaction: &Transaction, why: &Rejection) {
+        if let Some(id) = refused_as(transaction) {
+            let (sum, last) = self.refused.entry(id).or_insert((0, why.clone()));
+            *sum = sum.saturating_add(work(&transaction.action));
+            *last = why.clone();
+        }
+    }
+
+    /// A block may have changed what the rules accept.
+    pub(super) fn hear_all(&mut self) {
+        self.refused.clear();
     }
 
     /// Adds a duty that the rules accept.

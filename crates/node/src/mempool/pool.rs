@@ -1,14 +1,15 @@
 //! The pool itself: admission in three steps, candidates for a block, removal of what is finalized.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use soma_engine::Pool;
+use soma_protocol::action::AnswerChallenge;
 use soma_protocol::{
     Action, Address, BlockInfo, Candidates, Error, Hash, Params, Refused, Rejection,
-    SignedTransaction, StateRead, Transaction, VerifiedTransaction, check, read,
+    SignedTransaction, StateRead, Transaction, VerifiedTransaction, check, query, read, storage,
     verify_batch_unless,
 };
 
@@ -66,6 +67,16 @@ pub(crate) enum Screened {
     Verified(VerifiedTransaction),
 }
 
+impl Screened {
+    /// Whether it is a duty that is executed to see whether the rules accept it.
+    pub(super) fn is_judged(&self) -> bool {
+        match self {
+            Self::Verified(verified) => verified.transaction().action.is_duty(),
+            Self::Answered(_) | Self::Unverified(_) => false,
+        }
+    }
+}
+
 /// The pool of one node; clones share it. Where both are locked, duties come first.
 #[derive(Clone)]
 pub(crate) struct Mempool {
@@ -75,6 +86,8 @@ pub(crate) struct Mempool {
     duties: Arc<Mutex<Duties>>,
     verified: Arc<Mutex<Verified>>,
     tips: Arc<Mutex<Tips>>,
+    /// The validators that are paid for some file, once they are known.
+    holders: Arc<Mutex<Option<BTreeSet<Address>>>>,
 }
 
 impl std::fmt::Debug for Mempool {
@@ -94,6 +107,7 @@ impl Mempool {
             duties: Arc::default(),
             verified: Arc::default(),
             tips: Arc::default(),
+            holders: Arc::default(),
         }
     }
 
@@ -185,13 +199,26 @@ impl Mempool {
         let mut verified = self.verify(unverified, &self.chain).into_iter();
         let verify = |screened| match screened {
             Screened::Unverified(_) => match verified.next() {
-                Some(Ok(transaction)) => Screened::Verified(transaction),
+                Some(Ok(transaction)) => match self.check_evidence(&transaction) {
+                    Ok(()) => Screened::Verified(transaction),
+                    Err(refusal) => Screened::Answered(Err(refusal)),
+                },
                 Some(Err(error)) => Screened::Answered(Err(error.into())),
                 None => Screened::Answered(Err(Refusal::MempoolFull)),
             },
             answered => answered,
         };
         screened.into_iter().map(verify).collect()
+    }
+
+    /// The signatures in evidence are verified here, too: they need no state.
+    fn check_evidence(&self, verified: &VerifiedTransaction) -> Result<(), Refusal> {
+        match &verified.transaction().action {
+            Action::ReportEquivocation(report) if !report.evidence.proves(&self.chain) => {
+                Err(Refusal::Rejected(Rejection::BadEvidence))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The third step: places in the pool. Answers keep the order. A transaction that is already
@@ -256,24 +283,63 @@ impl Mempool {
         Ok(())
     }
 
+    /// What shows without a signature, and without executing it, that the rules reject a duty.
     fn precheck_duty(
         &self,
         transaction: &Transaction,
         state: &dyn StateRead,
     ) -> Result<(), Refusal> {
         let sender = &transaction.sender;
-        let is_entitled = match transaction.action {
-            Action::EndPhase(_) => read::network(state).operator == Some(*sender),
-            Action::ReportEquivocation(_) => true,
-            _ => read::validator(state, sender).is_some_and(|validator| validator.is_registered()),
-        };
-        if !is_entitled {
-            return Err(Refusal::NotEntitled);
+        let is_validator =
+            || read::validator(state, sender).is_some_and(|validator| validator.is_registered());
+        match &transaction.action {
+            Action::EndPhase(_) if read::network(state).operator == Some(*sender) => {}
+            Action::EndPhase(_) => return Err(Refusal::NotEntitled),
+            Action::ReportEquivocation(report) => {
+                let key = &report.evidence.consensus_key;
+                if !query::is_reportable(state, key) {
+                    let is_known = read::key_holder(state, key).is_some();
+                    let why = if is_known { Rejection::Expelled } else { Rejection::NoSuchKey };
+                    return Err(Refusal::Rejected(why));
+                }
+            }
+            _ if !is_validator() => return Err(Refusal::NotEntitled),
+            Action::AnswerChallenge(answer) => self.precheck_answer(answer, sender, state)?,
+            _ => {}
         }
-        if self.duties().contains(&DutyId::of(transaction)) {
+        let duties = self.duties();
+        if let Some(why) = duties.is_refused(transaction) {
+            return Err(Refusal::Rejected(why));
+        }
+        if duties.contains(&DutyId::of(transaction)) {
             return Err(Refusal::DutyWaiting);
         }
         Ok(())
+    }
+
+    /// The challenge is found last: that takes more than all that is looked at here.
+    fn precheck_answer(
+        &self,
+        answer: &AnswerChallenge,
+        sender: &Address,
+        state: &dyn StateRead,
+    ) -> Result<(), Refusal> {
+        let (epoch, found) = (read::clock(state).epoch, answer.epoch);
+        if found != epoch {
+            return Err(Refusal::Rejected(Rejection::WrongEpoch { expected: epoch, found }));
+        }
+        if storage::has_answered(state, epoch, sender) {
+            return Err(Refusal::Rejected(Rejection::AlreadyAnswered { epoch }));
+        }
+        let holds = self.holders.lock().as_ref().is_none_or(|holders| holders.contains(sender));
+        let fits = answer.chunk.len() as u64 <= storage::CHUNK_BYTES
+            && answer.path.len() <= storage::PATH_MAX;
+        if holds && fits { Ok(()) } else { Err(Refusal::Rejected(Rejection::NotChallenged)) }
+    }
+
+    /// From now on, these are the validators that are paid for some file.
+    pub(crate) fn set_holders(&self, holders: BTreeSet<Address>) {
+        *self.holders.lock() = Some(holders);
     }
 
     fn take(
@@ -289,7 +355,15 @@ impl Mempool {
         }
         let transaction = verified.transaction();
         if transaction.action.is_duty() {
-            judge(&verified, state, now_ms)?;
+            if let Some(why) = self.duties().is_refused(transaction) {
+                return Err(Refusal::Rejected(why));
+            }
+            if let Err(refusal) = judge(&verified, state, now_ms) {
+                if let Refusal::Rejected(why) = &refusal {
+                    self.duties().refuse(transaction, why);
+                }
+                return Err(refusal);
+            }
             self.duties().add(verified)?;
             return Ok(hash);
         }
@@ -328,6 +402,7 @@ impl Mempool {
         tips.suggested = None;
         drop(tips);
         let (mut duties, mut payments) = (self.duties(), self.payments());
+        duties.hear_all();
         for signed in transactions {
             let transaction = signed.transaction();
             if transaction.action.is_duty() {

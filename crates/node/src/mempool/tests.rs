@@ -1,18 +1,21 @@
 //! The pool under random traffic.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use soma_codes::Coded as _;
 use soma_engine::Pool;
+use soma_protocol::evidence::{Ballot, Evidence, SignedBallot};
 use soma_protocol::room::KIND_WEIGHT_MAX;
 use soma_protocol::{
-    Action, Address, Amount, BlockInfo, Built, Epoch, Genesis, GenesisAccount, Hash, MemoryState,
-    Params, Phase, SecretKey, SignedTransaction, TargetId, Transaction, VerifiedTransaction,
-    action, build, read,
+    Action, Address, Amount, BlockInfo, Built, ConsensusKey, Epoch, Genesis, GenesisAccount, Hash,
+    Key, MemoryState, Params, Phase, Rejection, SecretKey, SignedTransaction, StateRead, TargetId,
+    Transaction, VerifiedTransaction, action, build, read,
 };
 
-use super::Mempool;
+use super::{Mempool, Screened};
 use crate::localnet::{OPERATOR, Plan, validator_name};
 use crate::refusal::Refusal;
 use crate::settings::PoolLimits;
@@ -369,6 +372,85 @@ fn whoever_was_a_validator_once_has_no_free_transactions() {
     let refused = admit(&pool, &state, duty(chain, &plan.key(&validator_name(1)), spam));
     assert!(matches!(refused, Err(Refusal::Rejected(_))), "{refused:?}");
     assert_eq!(pool.len(), 0);
+}
+
+/// Counts how often a state is read.
+struct Counting<'a>(&'a MemoryState, AtomicUsize);
+
+impl StateRead for Counting<'_> {
+    fn get(&self, key: &Key) -> Option<Arc<[u8]>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.get(key)
+    }
+}
+
+/// An answer to a challenge that there is not.
+fn answer(number: u8) -> Action {
+    let chunk = vec![number; 1_024];
+    Action::AnswerChallenge(action::AnswerChallenge { epoch: Epoch(1), chunk, path: Vec::new() })
+}
+
+#[test]
+fn a_second_refused_duty_of_a_kind_is_refused_unread_until_a_block_and_others_are_heard() {
+    let (state, chain) = state();
+    let plan = Plan { validators: 2, ..Plan::manual([0; 32]) };
+    let validator = plan.key(&validator_name(1));
+    let pool = Mempool::new(chain, PoolLimits::default());
+    let judged = |number: u8| {
+        let counting = Counting(&state, AtomicUsize::new(0));
+        let signed = duty(chain, &validator, answer(number));
+        let screened = pool.verify_screened(pool.screen(vec![signed], &counting, NOW_MS));
+        let answers = pool.enter(screened, &counting, NOW_MS);
+        assert_eq!(answers, [Err(Refusal::Rejected(Rejection::NotChallenged))]);
+        counting.1.into_inner()
+    };
+    let first = judged(1);
+    for number in 2..10 {
+        assert!(judged(number) < first, "it is not executed");
+    }
+    // Other kinds of the same validator are heard, and so is the same kind after a block.
+    admit(&pool, &state, duty(chain, &validator, commit_beacon(2, 1))).unwrap();
+    pool.finalized(&[], NOW_MS);
+    assert_eq!(judged(10), first);
+}
+
+#[test]
+fn whoever_is_paid_for_no_file_is_told_so_before_its_challenge_is_looked_for() {
+    let (state, chain) = state();
+    let validator = Plan::manual([0; 32]).key(&validator_name(1));
+    let pool = Mempool::new(chain, PoolLimits::default());
+    pool.set_holders([key(1).address()].into());
+    let signed = duty(chain, &validator, answer(1));
+    let refused = pool.screen(vec![signed], &state, NOW_MS);
+    let expected = Refusal::Rejected(Rejection::NotChallenged);
+    assert!(matches!(&refused[..], [Screened::Answered(Err(refusal))] if *refusal == expected));
+}
+
+#[test]
+fn evidence_that_proves_nothing_is_refused_without_the_state() {
+    let (state, chain) = state();
+    let genesis = Plan::manual([0; 32]).genesis();
+    let vote = |block| SignedBallot {
+        ballot: Ballot::Notarize { parent: 4, block: Hash([block; 32]) },
+        signature: [7; 64],
+    };
+    let evidence = Evidence {
+        consensus_key: genesis.validators[0].consensus_key,
+        term: 0,
+        view: 5,
+        first: vote(1),
+        second: vote(2),
+    };
+    let report = |evidence| Action::ReportEquivocation(action::ReportEquivocation { evidence });
+    let pool = Mempool::new(chain, PoolLimits::default());
+    let screened = pool.screen(vec![duty(chain, &key(1), report(evidence))], &state, NOW_MS);
+    let verified = pool.verify_screened(screened);
+    let expected = Refusal::Rejected(Rejection::BadEvidence);
+    assert!(matches!(&verified[..], [Screened::Answered(Err(refusal))] if *refusal == expected));
+    let nobodys = Evidence { consensus_key: ConsensusKey([9; 32]), ..evidence };
+    let refused = pool.screen(vec![duty(chain, &key(1), report(nobodys))], &state, NOW_MS);
+    let expected = Refusal::Rejected(Rejection::NoSuchKey);
+    assert!(matches!(&refused[..], [Screened::Answered(Err(refusal))] if *refusal == expected));
 }
 
 #[test]

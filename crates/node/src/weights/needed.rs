@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use soma_protocol::record::{ModelStatus, RevealedFile, WeightsCommit};
+use soma_protocol::record::{Model, ModelStatus, RevealedFile, WeightsCommit};
 use soma_protocol::storage::Challenge;
 use soma_protocol::{Address, Epoch, Hash, HeldFile, ModelId, StateRead, read};
 use soma_sdk::Secret;
@@ -61,7 +61,7 @@ impl Ciphertext {
 
 /// Who names a ciphertext.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Named {
+pub(crate) struct Named {
     /// The models and their owners, who may upload it.
     pub(super) models: BTreeMap<ModelId, Address>,
     /// Whether it is revealed. Commits alone count towards a model's quota.
@@ -96,7 +96,7 @@ impl Revealed {
 
 /// The files that some rule needs.
 #[derive(Default)]
-pub(super) struct Needed {
+pub(crate) struct Needed {
     /// Ciphertexts, and who names them.
     pub(super) files: BTreeMap<Ciphertext, Named>,
     /// Revealed weights by their hash, then by their [`Revealed::id`].
@@ -109,8 +109,9 @@ pub(super) struct Needed {
 
 impl Needed {
     /// The files of commits that may still be revealed, of models that may be routed, and of the
-    /// targets of this epoch and the last, which are scored with the files fixed for them.
-    pub(super) fn of(state: &dyn StateRead) -> Self {
+    /// targets of this epoch and the last, which are scored with the files fixed for them; `living`
+    /// are all living models.
+    pub(crate) fn of(state: &dyn StateRead, living: &[Model]) -> Self {
         let Epoch(epoch) = read::clock(state).epoch;
         let bytes_max = read::open_architectures(state)
             .filter_map(|number| read::architecture(state, number))
@@ -118,47 +119,42 @@ impl Needed {
             .max();
         let bytes_max = bytes_max.unwrap_or(0);
         let mut needed = Self { epoch: Epoch(epoch), bytes_max, ..Self::default() };
-        for epoch in [epoch, epoch.saturating_add(1)] {
-            for (model, commit) in read::commits(state, Epoch(epoch)) {
-                needed.file(state, model, Ciphertext::from(&commit));
+        for model in living {
+            for epoch in [epoch, epoch.saturating_add(1)] {
+                for commit in read::commits_of(state, model.id, Epoch(epoch)) {
+                    needed.file(model, Ciphertext::from(&commit));
+                }
             }
-        }
-        for model in read::living_models(state) {
             let current = model.weights.filter(|_| model.status == ModelStatus::Active);
             let next = model.next.map(|next| next.weights);
             for weights_hash in current.into_iter().chain(next) {
                 let weights = read::weights(state, model.id, &weights_hash);
-                let file = weights.map(|weights| weights.file());
-                needed.reveal(state, model.id, weights_hash, file);
+                needed.reveal(model, weights_hash, weights.map(|weights| weights.file()));
             }
         }
         for epoch in [epoch.saturating_sub(1), epoch] {
             for target in read::targets(state, Epoch(epoch)) {
                 for routed in &target.routed {
                     let file = read::routed_file(state, &target, routed);
-                    needed.reveal(state, routed.model, routed.weights_hash, file);
+                    if let Some(model) = read::model(state, routed.model) {
+                        needed.reveal(&model, routed.weights_hash, file);
+                    }
                 }
             }
         }
         needed
     }
 
-    fn file(&mut self, state: &dyn StateRead, model: ModelId, file: Ciphertext) -> &mut Named {
+    fn file(&mut self, model: &Model, file: Ciphertext) -> &mut Named {
         let named = self.files.entry(file).or_default();
-        named.models.extend(read::model(state, model).map(|owned| (model, owned.owner)));
+        named.models.insert(model.id, model.owner);
         named
     }
 
-    fn reveal(
-        &mut self,
-        state: &dyn StateRead,
-        model: ModelId,
-        weights_hash: Hash,
-        file: Option<RevealedFile>,
-    ) {
+    fn reveal(&mut self, model: &Model, weights_hash: Hash, file: Option<RevealedFile>) {
         if let Some(file) = file {
             let revealed = Revealed { weights_hash, file };
-            self.file(state, model, revealed.ciphertext()).is_revealed = true;
+            self.file(model, revealed.ciphertext()).is_revealed = true;
             self.revealed.entry(weights_hash).or_default().insert(revealed.id(), revealed);
         }
     }

@@ -19,11 +19,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 use soma_protocol::{Address, Hash, hex};
 use soma_sdk::{SdkError, Secret, cipher};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::needed::{Ciphertext, Needed, Revealed};
 use super::quota::Quota;
-use crate::chain::Chain;
 use crate::error::NodeError;
 use crate::settings::WeightsLimits;
 
@@ -39,7 +38,7 @@ pub(crate) struct WeightsStore {
     pub(super) uploads: Mutex<BTreeMap<(Ciphertext, Address), u64>>,
     pub(super) needed: RwLock<Needed>,
     /// Height of the state that `needed` was read from.
-    refreshed: Mutex<Option<u64>>,
+    listed: watch::Sender<u64>,
     /// Whether a file that was needed is not anymore, and no sweep has removed it yet.
     unswept: AtomicBool,
     pub(super) quota: Mutex<Quota>,
@@ -76,7 +75,7 @@ impl WeightsStore {
             limits,
             uploads: Mutex::default(),
             needed: RwLock::default(),
-            refreshed: Mutex::default(),
+            listed: watch::Sender::new(0),
             unswept: AtomicBool::default(),
             quota: Mutex::default(),
             decrypted: Mutex::default(),
@@ -148,19 +147,17 @@ impl WeightsStore {
         Ok(())
     }
 
-    /// Reads from the state which files are needed now, unless it is the state that was read last:
-    /// anybody can ask for files that nobody needs. Those that were needed before stay until
-    /// [`Self::sweep`].
-    pub(crate) fn refresh(&self, chain: &Chain) {
-        // Held until the state is read: whoever asks meanwhile waits for the same answer.
-        let mut refreshed = self.refreshed.lock();
-        let read = chain.read(|state, height| {
-            (*refreshed != Some(height)).then(|| (Needed::of(state), height))
-        });
-        if let Some((needed, height)) = read {
-            *refreshed = Some(height);
-            self.set_needed(needed);
-        }
+    /// Takes over which files are needed after the block at this height. Those that were needed
+    /// before stay until [`Self::sweep`].
+    pub(crate) fn list(&self, needed: Needed, height: u64) {
+        self.set_needed(needed);
+        self.listed.send_replace(height);
+    }
+
+    /// Returns once the list of needed files is that of this height, or a later one.
+    pub(crate) async fn listed_at(&self, height: u64) {
+        let mut listed = self.listed.subscribe();
+        let _closed = listed.wait_for(|listed| *listed >= height).await;
     }
 
     pub(super) fn set_needed(&self, needed: Needed) {
@@ -181,11 +178,7 @@ impl WeightsStore {
     ///
     /// # Errors
     /// [`NodeError::CommitNotFound`] when it does not.
-    pub(crate) fn check_needed(&self, chain: &Chain, file: &Ciphertext) -> Result<(), NodeError> {
-        // A commit that was finalized a moment ago may not be in the list yet.
-        if !self.needs(file) {
-            self.refresh(chain);
-        }
+    pub(crate) fn check_needed(&self, file: &Ciphertext) -> Result<(), NodeError> {
         if self.needs(file) { Ok(()) } else { Err(file.not_found()) }
     }
 

@@ -4,10 +4,15 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use soma_protocol::{Action, Amount, action};
+use futures_util::future::join_all;
+use soma_model::Weights;
+use soma_protocol::{Action, Amount, Hash, SecretKey, action};
+use soma_sdk::api::permit::{PERMIT_MS, PeerPermit, UploadPermit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
+use crate::competition::commit;
 use crate::network::Network;
 
 /// Clients in networks of their own, as a proxy on this machine names them.
@@ -17,8 +22,19 @@ fn other(number: u32) -> Ipv4Addr {
 
 /// Sends a request on a connection of its own, and reads the status of the answer.
 async fn ask(network: &Network, path: &str, client: Ipv4Addr) -> (TcpStream, u16) {
+    ask_with(network, path, client, "").await
+}
+
+/// The same with more headers.
+async fn ask_with(
+    network: &Network,
+    path: &str,
+    client: Ipv4Addr,
+    headers: &str,
+) -> (TcpStream, u16) {
     let mut stream = TcpStream::connect(network.api()).await.unwrap();
-    let head = format!("GET {path} HTTP/1.1\r\nhost: node\r\nx-forwarded-for: {client}\r\n\r\n");
+    let head =
+        format!("GET {path} HTTP/1.1\r\nhost: node\r\nx-forwarded-for: {client}\r\n{headers}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut begin = [0; 12];
     stream.read_exact(&mut begin).await.unwrap();
@@ -105,4 +121,71 @@ async fn a_transaction_has_a_place_while_a_hundred_networks_begin_to_send_and_ne
     let alice = network.sender("account-1").await;
     let pay = Action::Transfer(action::Transfer { to: alice.address(), amount: Amount(1) });
     alice.run(pay).await.unwrap();
+}
+
+/// Puts a file there that takes long to download: connections do not hold it.
+fn long_file(network: &Network) -> Hash {
+    let bytes = vec![7; 64 << 20];
+    let hash = Hash::of_bytes(&bytes);
+    let path = network.path(&format!("state/node-1/weights/ciphertexts/{hash}"));
+    std::fs::write(path, bytes).unwrap();
+    hash
+}
+
+/// A client in one of a few networks.
+fn neighbor(network: u32, number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits((203 << 24) + (network << 8) + number + 1)
+}
+
+/// Reads four times as much as a node demands at first.
+async fn read_slowly(mut stream: TcpStream) {
+    let mut piece = vec![0; 32 << 10];
+    while stream.read_exact(&mut piece).await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_and_a_peer_have_places_while_sixteen_clients_hold_all_downloads() {
+    let network = Network::with_peers(vec!["http://127.0.0.1:1".to_owned()]);
+    let file = long_file(&network);
+    let path = format!("/v1/ciphertexts/{file}");
+    let clients = (0..16_u32).flat_map(|client| [neighbor(client / 4, client % 4); 8]);
+    let begun = join_all(clients.map(|client| ask(&network, &path, client))).await;
+    let mut held = JoinSet::new();
+    for (stream, status) in begun {
+        assert_eq!(status, 200);
+        held.spawn(read_slowly(stream));
+    }
+    let more = ask(&network, &path, neighbor(0, 9)).await.1;
+    assert!([429, 503].contains(&more), "{more}: nobody makes room for more of the same");
+
+    // An owner uploads through them; strangers are refused before they have a place.
+    let owner = network.sender("account-1").await;
+    let weights = Weights::init(&network.architecture(), [1; 32]).unwrap();
+    commit(&network, &owner, "owl", &weights).await;
+    let upload = format!("{path}/upload?size_bytes=1");
+    assert_eq!(ask(&network, &upload, other(1)).await.1, 403);
+    let stranger = SecretKey::from_bytes(&[77; 32]);
+    let until_ms = soma_os::clock::now_ms() + PERMIT_MS;
+    let chain = network.local.genesis().chain_id();
+    let permit = UploadPermit::sign(&stranger, &chain, &file, until_ms);
+    let header = format!("authorization: {permit}\r\n");
+    assert_eq!(ask_with(&network, &upload, other(1), &header).await.1, 404);
+
+    // A peer shows its key; nobody else has its places.
+    let server = network.local.genesis().validators[0].consensus_key;
+    let peer = SecretKey::from_bytes(&[1; 32]);
+    for (key, client, place) in
+        [(&peer, neighbor(0, 10), true), (&stranger, neighbor(1, 10), false)]
+    {
+        let permit = PeerPermit::sign(key, &chain, &server, &file, until_ms);
+        let header = format!("authorization: {permit}\r\n");
+        let status = ask_with(&network, &path, client, &header).await.1;
+        assert_eq!(status == 200, place, "{status}");
+    }
+
+    // A newcomer has the place of the slowest of the network with most.
+    assert_eq!(ask(&network, &path, other(1)).await.1, 200);
+    drop(held);
 }

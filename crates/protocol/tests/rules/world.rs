@@ -11,6 +11,7 @@ use soma_protocol::invariants::{self, Holdings};
 use soma_protocol::record::{Broken, Target};
 use soma_protocol::state::Record as _;
 use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
+use soma_protocol::tally::Tally;
 use soma_protocol::{
     Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
     GenesisAccount, GenesisModel, GenesisValidator, Hash, HeldFile, Key, MemoryState, ModelId,
@@ -240,8 +241,15 @@ impl World {
         assert_eq!(outcome.as_ref(), Ok(&built.outcome));
         self.height = block.height;
         self.now_ms = block.timestamp_ms;
+        let mut tally = Tally::of(&self.state);
+        tally.apply(&self.state, &built.outcome.changes);
         self.state.apply(&built.outcome.changes);
         self.holdings = invariants::check(&self.state).unwrap();
+        // What is kept as blocks change records is what counting them all gives.
+        assert_eq!(tally, Tally::of(&self.state));
+        let Holdings { reserve, burned, .. } = self.holdings;
+        let held = self.holdings.total().less(reserve).less(burned);
+        assert_eq!(tally.held(&self.state), held);
         self.events = built.outcome.events;
         let refused = built.refused.into_iter().map(|refused| {
             let result = Err(refused.rejection);

@@ -41,7 +41,8 @@ pub const ACCOUNT_WHY: &str = "/v1/accounts/{address}/why";
 pub const VALIDATORS: &str = "/v1/validators";
 /// `GET`: [`Validator`](crate::api::Validator), including one that has left.
 pub const VALIDATOR: &str = "/v1/validators/{address}";
-/// `GET`: [`Governance`](crate::api::Governance).
+/// `GET ?after=ID&limit=N`: [`Governance`](crate::api::Governance) with a page of proposals, by id:
+/// the last ones, or those before `after`.
 pub const GOVERNANCE: &str = "/v1/governance";
 /// `GET ?after=CURSOR&limit=N`: page of the [`Event`](crate::api::Event)s of proposals and votes,
 /// and of what they changed, newest first.

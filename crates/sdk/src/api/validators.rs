@@ -171,8 +171,10 @@ pub struct Governance {
     pub seat_to_take: U64,
     /// The stake with which a seated validator would keep its seat, in base units.
     pub seat_to_keep: U64,
-    /// All proposals, by id.
+    /// The last proposals, by id, or those before `after`.
     pub proposals: Vec<Proposal>,
+    /// The `after` of the page of those before them; null if there are none.
+    pub next: Option<String>,
 }
 
 /// The rent of a model's file.

@@ -1,13 +1,13 @@
 //! The index of the history, which locates blocks by digest, transactions by hash and by sender,
 //! and events by subject. It holds only positions, and no data that is not in the blocks.
 
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use soma_protocol::{Address, Epoch, Event, ModelId, PoolId, TargetId};
 
 use super::{
-    blocks::{EVENTS, TRANSACTIONS, empty},
+    blocks::{BLOCKS, Bytes, EVENTS, TRANSACTIONS, empty},
     record::{BlockRecord, EventRecord, FinalizedBlock, TransactionRecord, decode},
 };
 use crate::StoreError;
@@ -25,12 +25,37 @@ pub(super) const SENDERS: TableDefinition<'_, (Id, u64, u32), ()> = TableDefinit
 pub(super) const SUBJECTS: TableDefinition<'_, (u8, Id, u64), ()> =
     TableDefinition::new("subjects");
 
+/// The hashes of a block's transactions, one after the other, by height: a list of blocks reads no
+/// transactions.
+pub(super) const CONTENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("contents");
+
 /// Creates the tables, or empties them.
 pub(super) fn empty_tables(write: &WriteTransaction) -> Result<(), StoreError> {
     empty(write, DIGESTS)?;
     empty(write, HASHES)?;
     empty(write, SENDERS)?;
-    empty(write, SUBJECTS)
+    empty(write, SUBJECTS)?;
+    empty(write, CONTENTS)
+}
+
+/// Adds the contents of blocks that were written without.
+pub(super) fn add_contents(write: &WriteTransaction) -> Result<(), StoreError> {
+    let mut contents = write.open_table(CONTENTS)?;
+    let blocks = write.open_table(BLOCKS)?;
+    if contents.len()? == blocks.len()? {
+        return Ok(());
+    }
+    let transactions = write.open_table(TRANSACTIONS)?;
+    for block in blocks.iter()? {
+        let height = block?.0.value();
+        let mut hashes = Vec::new();
+        for entry in transactions.range((height, 0)..=(height, u32::MAX))? {
+            let record: TransactionRecord = decode(entry?.1.value(), "transaction")?;
+            hashes.extend_from_slice(&record.receipt.hash.0);
+        }
+        contents.insert(height, hashes.as_slice())?;
+    }
+    Ok(())
 }
 
 /// What an event can be looked up by.
@@ -73,6 +98,8 @@ pub(super) fn insert(
 ) -> Result<(), StoreError> {
     let mut digests = write.open_table(DIGESTS)?;
     digests.insert(&block.digest.0, block.height)?;
+    let listed: Vec<u8> = block.receipts.iter().flat_map(|receipt| receipt.hash.0).collect();
+    write.open_table(CONTENTS)?.insert(block.height, listed.as_slice())?;
     let transactions = write.open_table(TRANSACTIONS)?;
     let mut hashes = write.open_table(HASHES)?;
     let mut senders = write.open_table(SENDERS)?;
@@ -110,6 +137,7 @@ pub(super) fn insert(
 /// Removes the entries of a block, before the block is removed.
 pub(super) fn remove(write: &WriteTransaction, block: &BlockRecord) -> Result<(), StoreError> {
     write.open_table(DIGESTS)?.remove(&block.digest.0)?;
+    write.open_table(CONTENTS)?.remove(block.height)?;
     let transactions = write.open_table(TRANSACTIONS)?;
     let mut hashes = write.open_table(HASHES)?;
     let mut senders = write.open_table(SENDERS)?;

@@ -16,7 +16,7 @@ use soma_protocol::{Address, Hash};
 
 use self::{
     blocks::{BLOCKS, EVENTS, FIRST, HEIGHT, LAST_EVENT, META, TRANSACTIONS},
-    index::{DIGESTS, HASHES, SENDERS, SUBJECTS},
+    index::{CONTENTS, DIGESTS, HASHES, SENDERS, SUBJECTS},
     record::decode,
 };
 pub use self::{
@@ -24,6 +24,42 @@ pub use self::{
     record::{BlockRecord, EventRecord, FinalizedBlock, TransactionRecord},
 };
 use crate::StoreError;
+
+/// The most bytes of transactions that a page is made from, if it has more than one: what a client
+/// is sent of them may be short.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+/// The most transactions in a page of blocks, if it has more than one block.
+const PAGE_HASHES_MAX: usize = 16_384;
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// In the order of the list.
+    pub items: Vec<T>,
+    /// Whether there may be more after it.
+    pub more: bool,
+}
+
+impl<T> Page<T> {
+    /// Takes items with their sizes until there are `limit`, or their sizes reach `most` together.
+    fn take(
+        items: impl Iterator<Item = Result<(T, usize), StoreError>>,
+        limit: usize,
+        most: usize,
+    ) -> Result<Self, StoreError> {
+        let (mut page, mut size) = (Self { items: Vec::new(), more: false }, 0);
+        for item in items {
+            let (item, bytes) = item?;
+            size += bytes;
+            page.items.push(item);
+            if page.items.len() >= limit || size >= most {
+                page.more = true;
+                break;
+            }
+        }
+        Ok(page)
+    }
+}
 
 /// The open history.
 pub struct History {
@@ -49,7 +85,7 @@ impl History {
             // The database promises only to panic if something else has changed the file.
             let opened = std::panic::catch_unwind(|| Database::open(path));
             match opened {
-                Ok(Ok(database)) => return Ok(Self { database, was_replaced: false }),
+                Ok(Ok(database)) => return Self { database, was_replaced: false }.upgraded(),
                 Ok(Err(error)) if !is_damage(&error) => return Err(error.into()),
                 Ok(Err(_)) | Err(_) => fs::rename(path, path.with_extension("damaged"))
                     .map_err(|source| StoreError::Io { path: path.into(), source })?,
@@ -65,6 +101,14 @@ impl History {
         }
         soma_os::file::rename(&draft, path).map_err(io)?;
         Ok(Self { database: Database::open(path)?, was_replaced })
+    }
+
+    /// Adds what older software has not written.
+    fn upgraded(self) -> Result<Self, StoreError> {
+        let write = self.database.begin_write()?;
+        index::add_contents(&write)?;
+        write.commit()?;
+        Ok(self)
     }
 
     /// Whether a damaged file was set aside when this one was opened.
@@ -199,16 +243,30 @@ impl History {
         height.map_or(Ok(None), |height| self.block(height))
     }
 
-    /// Up to `limit` blocks below height `before`, newest first.
+    /// Blocks below height `before`, newest first, each with the hashes of its transactions: up to
+    /// `limit`, and fewer if they have many.
     pub fn blocks(
         &self,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<BlockRecord>, StoreError> {
+    ) -> Result<Page<(BlockRecord, Vec<Hash>)>, StoreError> {
         let read = self.database.begin_read()?;
-        let table = read.open_table(BLOCKS)?;
-        let range = table.range(..before.unwrap_or(u64::MAX))?;
-        range.rev().take(limit).map(|entry| decode(entry?.1.value(), "block")).collect()
+        let (blocks, contents) = (read.open_table(BLOCKS)?, read.open_table(CONTENTS)?);
+        let items = blocks.range(..before.unwrap_or(u64::MAX))?.rev().map(|entry| {
+            let record: BlockRecord = decode(entry?.1.value(), "block")?;
+            let hashes =
+                hashes(contents.get(record.height)?.map(|listed| listed.value().to_vec()))?;
+            let count = hashes.len();
+            Ok(((record, hashes), count))
+        });
+        Page::take(items, limit, PAGE_HASHES_MAX)
+    }
+
+    /// The hashes of a block's transactions, in order.
+    pub fn contents(&self, height: u64) -> Result<Vec<Hash>, StoreError> {
+        let read = self.database.begin_read()?;
+        let listed = read.open_table(CONTENTS)?.get(height)?;
+        hashes(listed.map(|listed| listed.value().to_vec()))
     }
 
     /// One transaction with its receipt.
@@ -220,35 +278,43 @@ impl History {
         record.map(|bytes| decode(bytes.value(), "transaction")).transpose()
     }
 
-    /// The transactions of one block, in order.
-    pub fn transactions_of_block(&self, height: u64) -> Result<Vec<TransactionRecord>, StoreError> {
+    /// The transactions of one block from the one with this index on, in order: up to `limit`, and
+    /// fewer if they are long.
+    pub fn transactions_of_block(
+        &self,
+        height: u64,
+        first: u32,
+        limit: usize,
+    ) -> Result<Page<TransactionRecord>, StoreError> {
         let read = self.database.begin_read()?;
         let table = read.open_table(TRANSACTIONS)?;
-        let range = table.range((height, 0)..=(height, u32::MAX))?;
-        range.map(|entry| decode(entry?.1.value(), "transaction")).collect()
+        let items = table.range((height, first)..=(height, u32::MAX))?.map(|entry| {
+            let bytes = entry?.1;
+            Ok((decode(bytes.value(), "transaction")?, bytes.value().len()))
+        });
+        Page::take(items, limit, PAGE_BYTES_MAX)
     }
 
-    /// Up to `limit` transactions of `sender`, newest first, before the position `before` (height
-    /// and index) if one is given.
+    /// The transactions of `sender`, newest first, before the position `before` (height and index)
+    /// if one is given: up to `limit`, and fewer if they are long.
     pub fn transactions_of_sender(
         &self,
         sender: &Address,
         before: Option<(u64, u32)>,
         limit: usize,
-    ) -> Result<Vec<TransactionRecord>, StoreError> {
+    ) -> Result<Page<TransactionRecord>, StoreError> {
         let read = self.database.begin_read()?;
         let (height, index) = before.unwrap_or((u64::MAX, u32::MAX));
         let senders = read.open_table(SENDERS)?;
         let transactions = read.open_table(TRANSACTIONS)?;
-        let mut page = Vec::new();
         let range = (&sender.0, 0, 0)..(&sender.0, height, index);
-        for entry in senders.range(range)?.rev().take(limit) {
+        let items = senders.range(range)?.rev().map(|entry| {
             let (_, height, index) = entry?.0.value();
             let bytes = transactions.get((height, index))?;
             let bytes = bytes.ok_or(StoreError::Damaged { record: "transaction" })?;
-            page.push(decode(bytes.value(), "transaction")?);
-        }
-        Ok(page)
+            Ok((decode(bytes.value(), "transaction")?, bytes.value().len()))
+        });
+        Page::take(items, limit, PAGE_BYTES_MAX)
     }
 
     /// Up to `limit` events whose numbers lie in `numbers`, oldest first: what a stream needs to
@@ -287,6 +353,12 @@ impl History {
     }
 }
 
+/// The hashes in the contents of a block.
+fn hashes(listed: Option<Vec<u8>>) -> Result<Vec<Hash>, StoreError> {
+    let listed = listed.ok_or(StoreError::Damaged { record: "contents" })?;
+    Ok(listed.as_chunks::<32>().0.iter().copied().map(Hash).collect())
+}
+
 fn is_damage(error: &DatabaseError) -> bool {
     match error {
         DatabaseError::Storage(StorageError::Corrupted(_)) => true,
@@ -307,7 +379,10 @@ fn create_tables(database: &Database) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use soma_protocol::{Address, Amount, Epoch, Event, Hash, ModelId, PoolId};
+    use soma_protocol::{
+        Address, Amount, Epoch, Event, Hash, ModelId, PoolId, Receipt, SecretKey, TargetId,
+        Transaction, action,
+    };
 
     use super::{FinalizedBlock, History, Subject};
     use crate::StoreError;
@@ -400,6 +475,81 @@ mod tests {
         assert_eq!(history.prune(99, 99).unwrap(), 12, "the last block stays");
     }
 
+    /// A block full of long transactions: what its length in JSON is has nothing to do with that.
+    fn full(height: u64) -> FinalizedBlock {
+        let key = SecretKey::from_bytes(&[1; 32]);
+        let transactions: Vec<_> = (0..8_u64)
+            .map(|nonce| {
+                let data = vec![7; 120_000];
+                let action = action::PublishData {
+                    target: TargetId(1),
+                    data,
+                    salt: [0; 32],
+                    index: 0,
+                    leaf_salt: [0; 32],
+                    path: Vec::new(),
+                };
+                Transaction {
+                    chain: Hash([1; 32]),
+                    sender: key.address(),
+                    nonce: height * 8 + nonce,
+                    tip: Amount(0),
+                    fee_limit: Amount(0),
+                    valid_until_ms: 0,
+                    action: action.into(),
+                }
+                .sign(&key)
+            })
+            .collect();
+        let receipts = transactions
+            .iter()
+            .map(|transaction| Receipt { hash: transaction.hash(), fee: Amount(0), result: Ok(()) })
+            .collect();
+        FinalizedBlock { transactions, receipts, ..block(height) }
+    }
+
+    #[test]
+    fn pages_read_no_more_however_long_the_transactions_are_and_contain_everything_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.redb");
+        let history = History::open(&path).unwrap();
+        let blocks: Vec<_> = (1..=4).map(full).collect();
+        history.append(&blocks).unwrap();
+        let hashes = |block: &FinalizedBlock| -> Vec<Hash> {
+            block.receipts.iter().map(|receipt| receipt.hash).collect()
+        };
+        let page = history.blocks(None, 9).unwrap();
+        let listed: Vec<_> = page.items.into_iter().map(|(_, hashes)| hashes).collect();
+        assert_eq!(listed, blocks.iter().rev().map(hashes).collect::<Vec<_>>());
+
+        let sender = blocks[0].transactions[0].transaction().sender;
+        let (mut before, mut found) = (None, Vec::new());
+        loop {
+            let page = history.transactions_of_sender(&sender, before, 500).unwrap();
+            assert!(page.items.len() <= 9, "{} long transactions", page.items.len());
+            before = page.items.last().map(|record| (record.height, record.index));
+            found.extend(page.items.into_iter().map(|record| record.receipt.hash));
+            if !page.more {
+                break;
+            }
+        }
+        let all: Vec<_> =
+            blocks.iter().rev().flat_map(|block| hashes(block).into_iter().rev()).collect();
+        assert_eq!(found, all);
+        let rest = history.transactions_of_block(2, 6, 500).unwrap();
+        assert_eq!((rest.items.len(), rest.more), (2, false));
+
+        // A history of older software gets what it lacks as it is opened.
+        let write = history.database.begin_write().unwrap();
+        write.delete_table(super::CONTENTS).unwrap();
+        write.commit().unwrap();
+        drop(history);
+        let history = History::open(&path).unwrap();
+        assert_eq!(history.contents(3).unwrap(), hashes(&blocks[2]));
+        history.prune(4, 9).unwrap();
+        assert!(history.contents(3).is_err());
+    }
+
     #[test]
     fn a_history_that_starts_later_continues_the_count_of_events() {
         let history = History::in_memory().unwrap();
@@ -422,9 +572,9 @@ mod tests {
         let mut heights = Vec::new();
         let mut before = None;
         loop {
-            let page = history.blocks(before, 6).unwrap();
-            heights.extend(page.iter().map(|block| block.height));
-            let Some(last) = page.last() else { break };
+            let page = history.blocks(before, 6).unwrap().items;
+            heights.extend(page.iter().map(|(block, _)| block.height));
+            let Some((last, _)) = page.last() else { break };
             before = Some(last.height);
         }
         assert_eq!(heights, (1..=20).rev().collect::<Vec<_>>());

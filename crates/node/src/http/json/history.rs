@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use soma_protocol::{Address, TargetId};
+use soma_protocol::{Address, Hash, TargetId};
 use soma_sdk::api::cursor::Cursor;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{Block, Event, Transaction};
@@ -18,17 +18,17 @@ const SUBMISSION_EVENTS_READ: usize = 2_000;
 /// The most events of a submission that are told.
 const SUBMISSION_EVENTS_MAX: usize = 500;
 
-pub(crate) fn block(history: &History, record: &BlockRecord) -> Result<Block, StoreError> {
-    let transactions = history.transactions_of_block(record.height)?;
-    Ok(Block {
+/// A block with the hashes of its transactions.
+pub(crate) fn block(record: &BlockRecord, transactions: Vec<Hash>) -> Block {
+    Block {
         height: Text(record.height),
         hash: Text(record.digest),
         parent: Text(record.parent),
         timestamp_ms: Text(record.timestamp_ms),
         proposer: Text(record.proposer),
         state_root: Text(record.state_root),
-        transactions: transactions.iter().map(|record| Text(record.receipt.hash)).collect(),
-    })
+        transactions: transactions.into_iter().map(Text).collect(),
+    }
 }
 
 pub(crate) fn finalized_transaction(record: &TransactionRecord) -> Transaction {

@@ -36,8 +36,8 @@ pub(crate) fn supply(state: &dyn StateRead, held: Amount) -> types::Supply {
     }
 }
 
-/// An account after the block at `height`. `next_nonce` comes from the pool: the first nonce that
-/// no waiting transaction uses.
+/// An account after the block at `height`, without its models. `next_nonce` comes from the pool: the
+/// first nonce that no waiting transaction uses.
 pub(crate) fn account(
     state: &dyn StateRead,
     height: u64,
@@ -45,14 +45,13 @@ pub(crate) fn account(
     next_nonce: u64,
 ) -> types::Account {
     let record::Account { balance, nonce } = read::account(state, &address);
-    let models = read::living_models(state).filter(|model| model.owner == address);
     let (corpus, epoch) = (read::corpus(state, &address), read::clock(state).epoch);
     types::Account {
         address: Text(address),
         balance: balance.into(),
         nonce: Text(nonce),
         next_nonce: Text(next_nonce.max(nonce)),
-        models: models.map(|model| model.id.0).collect(),
+        models: Vec::new(),
         corpus: corpus.and_then(|corpus| corpus.counting_in(epoch)).map(corpus_root),
         next_corpus: corpus.and_then(|corpus| corpus.counting_after(epoch)).map(corpus_root),
         height: Text(height),

@@ -1,18 +1,23 @@
 //! The JSON of the API, from a state that the rules produced. Clients parse it, so fields may be
 //! added but never changed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 use soma_codes::Coded as _;
 use soma_protocol::record::{self, Corpus, CorpusRoot};
 use soma_protocol::state::Record as _;
 use soma_protocol::{
-    Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
+    Action, Address, Amount, Architecture, BlockInfo, Change, ConsensusKey, Epoch, Event, Genesis,
     GenesisAccount, GenesisModel, GenesisValidator, Hash, Key, MemoryState, ModelId, Params, Phase,
-    PoolId, Receipt, Rejection, SUPPLY, SecretKey, TargetId, Transaction, action, execute, read,
+    PoolId, ProposalId, Receipt, Rejection, SUPPLY, SecretKey, StateRead, TargetId, Transaction,
+    action, execute, read,
 };
 use soma_sdk::api::cursor::Cursor;
 
 use super::{history, state as api, validators};
+use crate::survey::Survey;
 
 fn key() -> SecretKey {
     SecretKey::from_bytes(&[1; 32])
@@ -202,7 +207,9 @@ fn an_account_and_the_supply_are_in_base_units() {
     let (state, _) = competing();
     let address = key().address();
     let nonce = read::account(&state, &address).nonce;
-    let account = api::account(&state, 7, address, 0);
+    let mut account = api::account(&state, 7, address, 0);
+    let living: Vec<_> = read::living_models(&state).collect();
+    account.models = Survey::of(&state, 7, &living).models_of(&address);
     let expected = json!({
         "address": address.to_string(), "balance": "5000000000", "nonce": nonce.to_string(),
         "next_nonce": nonce.to_string(), "models": [1], "corpus": null, "next_corpus": null,
@@ -246,4 +253,98 @@ fn a_rejected_transaction_says_code_message_and_help() {
     assert_eq!(json["rejection"]["code"], "wrong_nonce");
     assert_eq!(json["rejection"]["message"], rejection.to_string());
     assert_eq!(json["rejection"]["help"], rejection.hint());
+}
+
+/// Counts how often a state is read.
+struct Counting<'a>(&'a MemoryState, AtomicUsize);
+
+impl StateRead for Counting<'_> {
+    fn get(&self, key: &Key) -> Option<Arc<[u8]>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.get(key)
+    }
+}
+
+/// A state with this many models, proposals that are decided, and accounts.
+fn crowded(count: u32) -> MemoryState {
+    let (mut state, _) = competing();
+    let model = read::model(&state, ModelId(1)).unwrap();
+    let mut put = |key: Key, value: Vec<u8>| drop(state.0.insert(key, value.into()));
+    for id in 2..=count {
+        let (id, place) = (ModelId(id), id - 1);
+        put(Key::model(id), record::Model { id, place, ..model.clone() }.to_bytes());
+        put(Key::living_model(place), record::LivingModel(id).to_bytes());
+    }
+    for id in 1..=count {
+        let proposal = record::Proposal {
+            id: ProposalId(id),
+            proposer: Address([2; 32]),
+            change: Change::Parameter { name: "refresh_epochs".into(), value: 9 },
+            deposit: Amount::ZERO,
+            made: Epoch(1),
+            ends: Epoch(2),
+            votes: Vec::new(),
+            status: record::ProposalStatus::Lapsed { epoch: Epoch(2) },
+        };
+        put(Key::proposal(ProposalId(id)), proposal.to_bytes());
+        let mut address = [9; 32];
+        address[..4].copy_from_slice(&id.to_le_bytes());
+        put(Key::account(&Address(address)), record::Account::default().to_bytes());
+    }
+    put(Key::model_count(), record::ModelCount(count).to_bytes());
+    put(Key::living_count(), record::LivingCount(count).to_bytes());
+    put(Key::proposal_count(), record::ProposalCount(count).to_bytes());
+    state
+}
+
+/// Takes the answer to a question, whatever it is.
+fn asked<T>(answer: &T) {
+    std::hint::black_box(answer);
+}
+
+#[test]
+fn no_question_reads_more_of_a_state_with_more_models_proposals_and_accounts() {
+    type Question = (&'static str, fn(&dyn StateRead));
+    let questions: [Question; 15] = [
+        ("clock", |state| asked(&api::clock(state))),
+        ("supply", |state| asked(&api::supply(state, Amount::ZERO))),
+        ("epoch", |state| asked(&api::epoch(state, Epoch(1)))),
+        ("account", |state| asked(&api::account(state, 7, key().address(), 0))),
+        ("stakes", |state| asked(&validators::stakes(state, &key().address(), 0, 50))),
+        ("validators", |state| asked(&validators::validators(state))),
+        ("validator", |state| asked(&validators::validator(state, &Address([2; 32])))),
+        ("governance", |state| asked(&validators::governance(state, &[], None, 50))),
+        ("older proposals", |state| asked(&validators::governance(state, &[], Some(60), 50))),
+        ("model", |state| asked(&api::model(state, ModelId(1)))),
+        ("specialization", |state| asked(&api::specialization(state, ModelId(1), Some(Epoch(1))))),
+        ("target", |state| asked(&api::target(state, TargetId(1)))),
+        ("direction", |state| asked(&api::direction(state, TargetId(1)))),
+        ("pieces", |state| asked(&api::winner(state, 7))),
+        ("parameters", |state| asked(&read::params(state))),
+    ];
+    let (few, many) = (crowded(100), crowded(2_000));
+    for (name, question) in questions {
+        let reads = |state| {
+            let counting = Counting(state, AtomicUsize::new(0));
+            question(&counting);
+            counting.1.into_inner()
+        };
+        assert!(reads(&few) > 0, "{name}");
+        assert_eq!(reads(&few), reads(&many), "{name}");
+    }
+}
+
+#[test]
+fn proposals_come_in_pages_by_id_the_last_ones_first() {
+    let state = crowded(120);
+    let (mut before, mut found) = (None, Vec::new());
+    loop {
+        let page = validators::governance(&state, &[], before, 50);
+        found.splice(..0, page.proposals.iter().map(|proposal| proposal.id));
+        before = page.next.map(|next| next.parse().unwrap());
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, (1..=120).collect::<Vec<_>>());
 }

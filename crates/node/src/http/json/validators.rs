@@ -123,23 +123,28 @@ fn changes(
     changes
 }
 
-/// What validators decide together: architecture, rent price, proposals.
-pub(crate) fn governance(state: &dyn StateRead) -> Governance {
+/// What validators decide together: architecture, rent price, and the last `limit` proposals, by
+/// id, or those before the one with the id `before`. `ready` are the models that are ready for the
+/// running migration.
+pub(crate) fn governance(
+    state: &dyn StateRead,
+    ready: &[u32],
+    before: Option<u32>,
+    limit: usize,
+) -> Governance {
     let chain = query::chain(state);
     let needed = query::seat_needs(state);
-    let migration = read::migration(state).map(|migration| {
-        let ready = read::living_models(state)
-            .filter(|model| model.is_ready_for(migration.number))
-            .map(|model| model.id.0);
-        Migration {
-            ready: ready.collect(),
-            needed: chain.params.models_per_target,
-            number: migration.number,
-            ends_epoch: migration.ends.0,
-            architecture: migration.architecture,
-        }
+    let migration = read::migration(state).map(|migration| Migration {
+        ready: ready.to_vec(),
+        needed: chain.params.models_per_target,
+        number: migration.number,
+        ends_epoch: migration.ends.0,
+        architecture: migration.architecture,
     });
-    let proposals = (1..=read::proposal_count(state)).map(ProposalId);
+    let count = read::proposal_count(state);
+    let last = before.map_or(count, |before| before.saturating_sub(1).min(count));
+    let first = last.saturating_sub(u32::try_from(limit).unwrap_or(u32::MAX));
+    let proposals = (first.saturating_add(1)..=last).map(ProposalId);
     Governance {
         architecture: chain.network.architecture_number,
         migration,
@@ -151,6 +156,7 @@ pub(crate) fn governance(state: &dyn StateRead) -> Governance {
             .filter_map(|id| read::proposal(state, id))
             .map(|record| proposal(state, record))
             .collect(),
+        next: (first > 0).then(|| first.saturating_add(1).to_string()),
     }
 }
 
