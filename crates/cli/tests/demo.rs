@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+
 use serde_json::Value;
 use support::{fails, root, soma, stderr};
 
@@ -76,8 +79,55 @@ fn a_demo_with_one_domain_says_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     let one = home.path().to_str().unwrap();
     fails(&soma(home.path(), &["demo", "--data", one]), 2, "usage");
-    let output =
-        support::command(home.path()).arg("demo").current_dir(home.path()).output().unwrap();
-    let said = fails(&output, 2, "no_demo_data");
-    assert!(said.contains("--data"), "{said}");
+}
+
+/// A demo in its own process, killed when the test is over.
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_installed_demo_needs_no_repository_and_its_network_stays_up_until_a_signal() {
+    let home = tempfile::tempdir().unwrap();
+    let child = support::command(home.path())
+        .args(["demo", "--keep", "--steps", "60", "--seed", "7"])
+        .current_dir(home.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut demo = Demo(child);
+    let mut lines = BufReader::new(demo.0.stderr.take().unwrap()).lines();
+    let mut said = Vec::new();
+    let url = loop {
+        let line = lines.next().unwrap_or_else(|| panic!("no page: {said:?}")).unwrap();
+        if let Some(page) = line.strip_prefix("  page  ") {
+            break page.trim_end_matches('/').to_owned();
+        }
+        said.push(line);
+    };
+    assert!(said.iter().any(|line| line == "What next"), "{said:?}");
+    let status = support::json(home.path(), &["status", "--url", &url]);
+    assert_eq!(status["supply"]["conserved"], true);
+    // Documents of the domains that are in no corpus find their specialists.
+    for (file, domain) in [("crates/engine/src/node.rs", "rust"), ("docs/README.md", "markdown")] {
+        let file = root().join(file).display().to_string();
+        let found = support::json(home.path(), &["find", &file, "--url", &url]);
+        assert_eq!(found["models"][0]["name"], domain, "{found}");
+    }
+    let pid = demo.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(demo.0.wait().unwrap().success());
+    let mut tables = String::new();
+    demo.0.stdout.take().unwrap().read_to_string(&mut tables).unwrap();
+    assert!(tables.contains("Supply: conserved exactly"), "{tables}");
+    for line in tables.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
 }

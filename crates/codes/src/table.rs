@@ -730,9 +730,6 @@ codes! {
     UnknownCode = "unknown_code", NotFound:
         "No error has this code.",
         "list all codes with `soma explain`";
-    NoDemoData = "no_demo_data", Usage:
-        "The demo found no data.",
-        "run it in the repository, or name two or more folders: --data DIR --data DIR";
     TooLittleData = "too_little_data", Failed:
         "There is not enough data of the size that the network accepts.",
         "add more files, or longer ones";

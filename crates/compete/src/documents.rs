@@ -95,12 +95,15 @@ impl Document {
 /// [`CompeteError::File`].
 pub fn read(file: &Path, name: &Path, bytes_max: usize) -> Result<Vec<Document>> {
     let bytes = data::read(file).map_err(CompeteError::file(file, "read"))?;
-    let pieces = bytes.chunks(bytes_max.max(1)).enumerate();
-    let whole = bytes.len() <= bytes_max;
-    let document = |(index, bytes): (usize, &[u8])| {
-        Document::new(piece_name(name, index, whole), bytes.to_owned())
-    };
-    Ok(pieces.map(document).collect())
+    Ok(pieces(name, &bytes, bytes_max).collect())
+}
+
+/// The content of a file as documents of at most `bytes_max`; their paths begin with `name`.
+pub fn pieces(name: &Path, content: &[u8], bytes_max: usize) -> impl Iterator<Item = Document> {
+    let whole = content.len() <= bytes_max;
+    let pieces = content.chunks(bytes_max.max(1)).enumerate();
+    pieces
+        .map(move |(index, bytes)| Document::new(piece_name(name, index, whole), bytes.to_owned()))
 }
 
 /// What the piece of this index is called, or the whole file.

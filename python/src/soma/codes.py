@@ -120,7 +120,6 @@ class Code(StrEnum):
     NETWORK_HALTED = "network_halted"
     NO_ARCHITECTURE = "no_architecture"
     NO_CORPUS = "no_corpus"
-    NO_DEMO_DATA = "no_demo_data"
     NO_FILE_ROOM = "no_file_room"
     NO_HOME = "no_home"
     NO_MEMORY = "no_memory"

@@ -221,7 +221,11 @@ fn banner(info: &Info, network: &Network, output: &Output) {
 }
 
 /// Shows the status of the first node that answers, until a signal, or until `check` fails.
-async fn watch(urls: &[String], output: &Output, mut check: impl FnMut() -> Result) -> Result {
+pub(crate) async fn watch(
+    urls: &[String],
+    output: &Output,
+    mut check: impl FnMut() -> Result,
+) -> Result {
     let clients = urls.iter().map(|url| Client::new(url));
     let clients: Vec<Client> = clients.collect::<std::result::Result<_, _>>()?;
     let line = output.spinner("");
@@ -242,7 +246,7 @@ async fn watch(urls: &[String], output: &Output, mut check: impl FnMut() -> Resu
 }
 
 /// Fails if the node has stopped by itself.
-fn check_node(node: &soma_node::Node) -> Result {
+pub(crate) fn check_node(node: &soma_node::Node) -> Result {
     match node.failure() {
         Some(failure) => Err(failure.into()),
         None => Ok(()),

@@ -10,7 +10,7 @@ use soma_compete::{
     Advance, Competitor, Document, Ground, Level, ModelFile, ModelSet, Observer, Offer, ScoreCache,
     Scores, Scoring, Submission, Submitter, WeightsCache,
 };
-use soma_model::{Architecture, Engine};
+use soma_model::{Architecture, Engine, Report as ScoreReport};
 use soma_node::Node;
 use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
 use soma_protocol::{Amount, Epoch, Hash, ModelId, Params, Phase};
@@ -78,7 +78,8 @@ struct Competition<'a> {
     output: &'a Output,
 }
 
-/// Runs the competition from genesis to the last payment, with all state in `folder`.
+/// Runs the competition from genesis to the last payment, with all state in `folder`. The network
+/// stays up as long as its node.
 pub(crate) async fn run(
     engine: &Engine,
     domains: &[Domain],
@@ -86,7 +87,7 @@ pub(crate) async fn run(
     seed: Seed,
     folder: &Path,
     output: &Output,
-) -> Result<Report> {
+) -> Result<(Report, Node)> {
     let (node, network) = tokio::task::block_in_place(|| start(seed, domains.len(), folder))?;
     let client = Client::new(node.url())?;
     let chain = network.genesis().chain_id();
@@ -130,8 +131,7 @@ pub(crate) async fn run(
     output.heading("3. Compete: score local files with the models of each target");
     let status = competition.run_epochs().await?;
     let report = competition.report(specialists, &status).await?;
-    tokio::task::block_in_place(|| node.shutdown());
-    Ok(report)
+    Ok((report, node))
 }
 
 fn start(seed: Seed, domains: usize, folder: &Path) -> Result<(Node, Localnet)> {
@@ -286,12 +286,16 @@ impl Competition<'_> {
                 Some((model.name.clone(), scores.get(index, file)?))
             });
             let reports: Vec<_> = reports.collect();
-            let best = reports.iter().min_by_key(|(_, report)| report.score.loss_q32)?;
+            let best = reports.iter().min_by_key(|(_, report)| report.score.cross_entropy_q32())?;
+            let figures = |figure: fn(&ScoreReport) -> f64| {
+                reports.iter().map(|(name, report)| (name.clone(), figure(report))).collect()
+            };
             Some(FileLine {
                 path: document.path().to_owned(),
                 domain: domain.clone(),
                 winner_domain: best.0.clone(),
-                losses: reports.iter().map(|(name, report)| (name.clone(), report.loss)).collect(),
+                losses: figures(|report| report.loss),
+                cross_entropies: figures(|report| report.cross_entropy),
             })
         };
         Ok(documents.iter().zip(domains).enumerate().filter_map(line).collect())

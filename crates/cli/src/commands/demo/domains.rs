@@ -1,18 +1,18 @@
-//! The demo's domains: folders of files, split into training and held-out documents.
+//! The demo's domains: kinds of files, split into training and held-out documents.
 //!
 //! A held-out document must never be trained on.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use soma_codes::Code;
 use soma_compete::Document;
 use soma_compete::documents;
-use soma_os::data;
 
+use super::embedded;
 use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::output::Output;
-use soma_codes::Code;
 
 /// One kind of data.
 #[derive(Debug)]
@@ -34,12 +34,8 @@ const HELD_OUT_ONE_IN: usize = 5;
 /// Maximum training data of a domain; the default number of steps would not use more.
 const TRAINING_BYTES_MAX: usize = 4 << 20;
 
-/// Three kinds of files in this repository, by extension.
-const REPOSITORY: [(&str, &[&str]); 3] =
-    [("rust", &["rs"]), ("markdown", &["md"]), ("data", &["lock", "json"])];
-
-/// The domains of `folders`, or of the repository around the current folder if there are none,
-/// without documents below `bytes_min`, which the network would reject.
+/// The domains of `folders`, or of the data in this program if there are none, without documents
+/// below `bytes_min`, which the network would reject.
 pub(crate) fn gather(
     folders: &[PathBuf],
     bytes_min: usize,
@@ -47,44 +43,35 @@ pub(crate) fn gather(
     output: &Output,
 ) -> Result<Vec<Domain>> {
     if folders.is_empty() {
-        let root = repository()?;
-        let files = files_of(&root)?;
-        return REPOSITORY
-            .iter()
-            .map(|(name, extensions)| {
-                let of_kind = |file: &&PathBuf| {
-                    file.extension().is_some_and(|is| extensions.iter().any(|ext| is == *ext))
-                };
-                let files: Vec<&PathBuf> = files.iter().filter(of_kind).collect();
-                domain(name, &root, &files, bytes_min, seed, output)
-            })
-            .collect();
+        let domains = embedded::domains().into_iter();
+        let split = |(name, files): (&'static str, Vec<embedded::File>)| {
+            let pieces = files.iter().flat_map(|file| {
+                documents::pieces(Path::new(&file.name), &file.content, DOCUMENT_BYTES_MAX)
+            });
+            domain(name, pieces.collect(), bytes_min, seed)
+        };
+        return domains.map(split).collect();
     }
-    folders
-        .iter()
-        .map(|folder| {
-            let name =
-                folder.canonicalize().map_err(|error| Error::file(folder, "read", &error))?;
-            let name = name
-                .file_name()
-                .map_or("data".into(), |name| name.to_string_lossy().to_lowercase());
-            let files = Data::find(std::slice::from_ref(folder), output)?.files;
-            let files: Vec<&PathBuf> = files.iter().map(|file| &file.path).collect();
-            domain(&name, folder, &files, bytes_min, seed, output)
-        })
-        .collect()
+    let domains = folders.iter().map(|folder| {
+        let name = folder.canonicalize().map_err(|error| Error::file(folder, "read", &error))?;
+        let name =
+            name.file_name().map_or("data".into(), |name| name.to_string_lossy().to_lowercase());
+        domain(&name, documents_in(folder, output)?, bytes_min, seed)
+    });
+    domains.collect()
 }
 
-/// The files of the repository without what was built.
-fn files_of(root: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(root).map_err(|error| Error::file(root, "read", &error))?;
-    let shown = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default();
-        name != "target" && !name.as_encoded_bytes().starts_with(b".")
-    };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(shown);
-    Ok(data::find(&paths).files.into_iter().map(|file| file.path).collect())
+/// The files of a folder, in pieces.
+fn documents_in(folder: &PathBuf, output: &Output) -> Result<Vec<Document>> {
+    let mut found = Vec::new();
+    for file in Data::find(std::slice::from_ref(folder), output)?.files {
+        let name = file.path.strip_prefix(folder).unwrap_or(&file.path);
+        match documents::read(&file.path, name, DOCUMENT_BYTES_MAX) {
+            Ok(pieces) => found.extend(pieces),
+            Err(error) => output.warn(documents::left_out(&file.path, error)),
+        }
+    }
+    Ok(found)
 }
 
 /// A file of random bytes, which no model can understand.
@@ -97,37 +84,13 @@ pub(crate) fn garbage(seed: &[u8; 32]) -> Document {
     Document::new("random bytes".to_owned(), bytes)
 }
 
-/// The nearest folder above the current one with this project's sources.
-fn repository() -> Result<PathBuf> {
-    let here =
-        std::env::current_dir().map_err(|error| Error::file(Path::new("."), "read", &error))?;
-    let root = here.ancestors().find(|folder| folder.join("crates/cli/src/commands/demo").is_dir());
-    root.map(Path::to_owned).ok_or_else(|| {
-        Error::new(
-            Code::NoDemoData,
-            "the current folder is not in Soma's repository, so there is no default data",
-        )
-        .hint("name two or more folders, one for each domain: soma demo --data DIR --data DIR")
-    })
-}
-
 fn domain(
     name: &str,
-    root: &Path,
-    files: &[&PathBuf],
+    mut documents: Vec<Document>,
     bytes_min: usize,
     seed: &[u8; 32],
-    output: &Output,
 ) -> Result<Domain> {
-    let mut documents = Vec::new();
-    for file in files {
-        let name = file.strip_prefix(root).unwrap_or(file);
-        match documents::read(file, name, DOCUMENT_BYTES_MAX) {
-            Ok(pieces) => documents.extend(pieces),
-            Err(error) => output.warn(documents::left_out(file, error)),
-        }
-    }
-    documents.retain(|document: &Document| document.size_bytes() >= bytes_min);
+    documents.retain(|document| document.size_bytes() >= bytes_min);
     // An order that depends only on the seed and the paths.
     documents.sort_by_cached_key(|document| {
         *blake3::keyed_hash(seed, document.path().as_bytes()).as_bytes()
@@ -177,7 +140,7 @@ fn hold_out(mut documents: Vec<Document>, count: usize) -> (Vec<Document>, Vec<D
 mod tests {
     use soma_codes::Code;
 
-    use super::{DOCUMENT_BYTES_MAX, gather};
+    use super::{DOCUMENT_BYTES_MAX, HELD_OUT_MAX, gather};
     use crate::output::{Color, Output};
 
     fn silent() -> Output {
@@ -217,6 +180,24 @@ mod tests {
         let domain = gather(&[data.path().to_owned()], 256, &[1; 32], &silent()).unwrap().remove(0);
         assert_eq!(domain.held_out.len() + domain.training.len(), 5);
         assert!(domain.held_out.iter().all(|document| document.path().contains('#')));
+    }
+
+    #[test]
+    fn the_program_has_data_of_its_own_that_is_enough_and_the_same_everywhere() {
+        let domains = gather(&[], 256, &[1; 32], &silent()).unwrap();
+        let names: Vec<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
+        assert_eq!(names, ["rust", "markdown", "json"]);
+        let again = gather(&[], 256, &[1; 32], &silent()).unwrap();
+        for (domain, again) in domains.iter().zip(&again) {
+            let training = domain.training.iter();
+            let bytes: usize = training.map(soma_compete::Document::size_bytes).sum();
+            assert!(bytes > 150_000, "{}: {bytes}", domain.name);
+            assert_eq!(domain.held_out.len(), HELD_OUT_MAX, "{}", domain.name);
+            let hashes = |documents: &[soma_compete::Document]| {
+                documents.iter().map(soma_compete::Document::hash).collect::<Vec<_>>()
+            };
+            assert_eq!(hashes(&domain.held_out), hashes(&again.held_out));
+        }
     }
 
     #[test]

@@ -5,16 +5,19 @@
 //! as everywhere. A phase is ended by command once its transactions are finalized, so the result
 //! must never depend on time: one seed gives one result.
 
-mod competition;
+mod embedded;
 mod domains;
-mod report;
 mod specialist;
+mod report;
+mod competition;
 
 use std::path::PathBuf;
 
 use soma_codes::Code;
 use soma_model::Architecture;
+use soma_node::Node;
 
+use crate::commands::localnet;
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::model_flags::EngineArgs;
@@ -26,7 +29,8 @@ use crate::seed::Seed;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: soma demo --data poems/ --data code/ --data letters/")]
 pub(crate) struct Demo {
-    /// Folder of files of one kind; repeat for each domain [default: this repository's files].
+    /// Folder of files of one kind; repeat for each domain [default: sources and pages of Soma, and
+    /// JSON, which are in the program].
     #[arg(long, value_name = "DIR")]
     data: Vec<PathBuf>,
     /// The same seed gives the same result: an integer, or 64 hex digits.
@@ -36,6 +40,9 @@ pub(crate) struct Demo {
     #[arg(long, default_value_t = specialist::STEPS)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
+    /// Keep the network and its page up afterwards, until interrupted.
+    #[arg(long)]
+    keep: bool,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -61,7 +68,7 @@ impl Demo {
             })
             .collect::<Result<Vec<_>>>()?;
 
-        let report = network::block_on(competition::run(
+        let (report, node) = network::block_on(competition::run(
             &engine,
             &domains,
             &specialists,
@@ -71,12 +78,33 @@ impl Demo {
         ))?;
         output.result(report.tables(output), &report)?;
         output.heading("What next");
-        output.say("  soma localnet        a network like this one that stays up");
-        output.say("  soma train --help    a model of your own data, to publish there");
-        output.say("  docs/guides          both, step by step");
+        for (command, purpose) in WHAT_NEXT {
+            output.say(format_args!("  {command:42}  {purpose}"));
+        }
+        let kept = if self.keep { keep(&node, output) } else { Ok(()) };
+        node.shutdown();
+        kept?;
         if !report.supply_conserved {
             return Err(Error::new(Code::Supply, "the supply is not conserved"));
         }
         Ok(())
     }
+}
+
+/// Commands to try after the demo.
+const WHAT_NEXT: [(&str, &str); 4] = [
+    ("soma demo --keep", "look at such a network in a browser"),
+    ("soma demo --data DIR --data DIR", "the same with your own files"),
+    ("soma localnet", "a network that stays up, to take part in"),
+    ("soma train --arch nano --data DIR -o FILE", "a model of your own data"),
+];
+
+/// Keeps the network up until a signal.
+fn keep(node: &Node, output: &Output) -> Result {
+    output.heading("The network stays up");
+    output.say(format_args!("  page  {}/", node.url()));
+    output.say(format_args!("  API   {}", node.url()));
+    output.say("  Ctrl-C stops it and deletes it.\n");
+    let urls = [node.url().to_owned()];
+    network::block_on(localnet::watch(&urls, output, || localnet::check_node(node)))
 }

@@ -37,14 +37,16 @@ pub(crate) struct ModelLine {
     pub(crate) reward: String,
 }
 
-/// A held-out file and the loss of every model.
+/// A held-out file, and how well every model predicts it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FileLine {
     pub(crate) path: String,
     pub(crate) domain: String,
     pub(crate) winner_domain: String,
-    /// Nats per byte, by the model's domain.
+    /// Cross-entropy plus `SIGReg` in nats, by the model's domain.
     pub(crate) losses: BTreeMap<String, f64>,
+    /// What the models compete in: cross-entropy in nats per byte, by the model's domain.
+    pub(crate) cross_entropies: BTreeMap<String, f64>,
 }
 
 /// A target and its result.
@@ -92,7 +94,10 @@ impl Report {
     /// The result as text.
     pub(crate) fn tables(&self, output: &Output) -> String {
         let sections = [
-            ("Losses on held-out documents (nats per byte; lower is better)", self.losses(output)),
+            (
+                "Cross-entropy of held-out documents (nats per byte; lower is better)",
+                self.cross_entropies(output),
+            ),
             (
                 "Targets: best prediction picks the model, closest of what it understands wins",
                 self.target_table(output),
@@ -106,26 +111,28 @@ impl Report {
         text
     }
 
-    fn losses(&self, output: &Output) -> String {
+    fn cross_entropies(&self, output: &Output) -> String {
         let domains: Vec<&String> = self.models.iter().map(|model| &model.domain).collect();
         // What the other columns leave of 80.
         let room = COLUMNS.saturating_sub(26 + 9 * domains.len()).max(12);
         let width = self.files.iter().map(|file| file.path.len()).max().unwrap_or(4).min(room);
         let mut text = format!("  {:width$}  {:10}", "file", "domain");
         for domain in &domains {
-            let _ = write!(text, " {domain:>8}");
+            let _ = write!(text, " {:>8}", tail(domain, 8));
         }
         text += "  winner\n";
         for file in &self.files {
-            let _ = write!(text, "  {:width$}  {:10}", tail(&file.path, width), file.domain);
+            let (path, domain) = (tail(&file.path, width), tail(&file.domain, 10));
+            let _ = write!(text, "  {path:width$}  {domain:10}");
             for domain in &domains {
-                let loss = file.losses.get(*domain).map_or("-".into(), |loss| format!("{loss:.3}"));
-                let cell = format!("{loss:>8}");
+                let nats = file.cross_entropies.get(*domain);
+                let nats = nats.map_or("-".into(), |nats| format!("{nats:.3}"));
+                let cell = format!("{nats:>8}");
                 let best = **domain == file.winner_domain;
                 let _ = write!(text, " {}", if best { output.good(cell) } else { cell });
             }
             let mark = if file.winner_domain == file.domain { "" } else { "*" };
-            let _ = writeln!(text, "  {}{mark}", file.winner_domain);
+            let _ = writeln!(text, "  {}{mark}", tail(&file.winner_domain, 9));
         }
         let (wins, all) = self.domain_wins();
         let _ = writeln!(
@@ -139,7 +146,7 @@ impl Report {
     fn target_table(&self, output: &Output) -> String {
         let name = |id: u32| {
             let model = self.models.iter().find(|model| model.id == id);
-            model.map_or_else(|| id.to_string(), |model| model.name.clone())
+            model.map_or_else(|| id.to_string(), |model| tail(&model.name, 10))
         };
         let mut text = format!(
             "  {:>2} {:>5}  {:10} {:>8} {:>6} {:>13}  file\n",
@@ -163,8 +170,9 @@ impl Report {
             let submitter = target.submitter.as_deref().unwrap_or("nobody");
             let _ = writeln!(
                 text,
-                "            routed to {}; submitted by {submitter}",
-                routed.join(" ")
+                "            routed to {}; submitted by {}",
+                routed.join(" "),
+                tail(submitter, 20)
             );
         }
         text += "  Distance: 0 is at the target, 1.000 is at right angles to it.\n";
@@ -178,7 +186,8 @@ impl Report {
         let mut line = |name: &str, before: &str, after: &str| {
             let _ = writeln!(
                 text,
-                "  {name:20} {:>18} {:>18} {:>18}",
+                "  {:20} {:>18} {:>18} {:>18}",
+                tail(name, 20),
                 amount(before),
                 amount(after),
                 change(before, after)
@@ -219,7 +228,7 @@ fn relative(distance: &str) -> String {
     parsed.map_or_else(|_| distance.to_owned(), |share| format!("{share:.3}"))
 }
 
-/// The end of a long path.
+/// The end of a long path or name.
 fn tail(path: &str, width: usize) -> String {
     let characters = path.chars().count();
     if characters <= width {
