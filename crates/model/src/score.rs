@@ -293,15 +293,15 @@ mod tests {
         let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
         let positions = architecture.positions as usize;
         // Two whole chunks, so that no end is predicted.
-        let data: Vec<u8> = (0..2 * positions).map(|at| (at * at % 251) as u8).collect();
+        let data: Vec<u8> = (0..=250).cycle().take(2 * positions).collect();
         let scored = score_bytes(&engine, &weights, &data, &directions, &|| true).unwrap();
         let ByteReport { report, byte_losses: costs } = scored.unwrap();
         assert_eq!(report, score(&engine, &weights, &data, &directions).unwrap());
         assert_eq!(costs.len(), data.len());
         let untold: Vec<usize> = (0..costs.len()).filter(|&at| costs[at].is_none()).collect();
         assert_eq!(untold, [0, positions]);
-        let told: Vec<f64> = costs.iter().flatten().map(|&cost| f64::from(cost)).collect();
-        let mean = told.iter().sum::<f64>() / (2 * positions - 2) as f64 / 1_000.0;
+        let told = costs.iter().flatten().map(|&cost| f64::from(cost)).sum::<f64>();
+        let mean = told / f64::from(2 * architecture.positions - 2) / 1_000.0;
         assert!((mean - report.cross_entropy).abs() < 0.001, "{mean} {}", report.cross_entropy);
         let short = &data[..positions + 5];
         let scored = score_bytes(&engine, &weights, short, &directions, &|| true).unwrap();

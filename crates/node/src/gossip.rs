@@ -10,9 +10,9 @@
 //! bounded by a rate, and peers take turns: one batch of all of them is verified at a time, and
 //! meanwhile their messages wait in the engine, each peer's in a queue of its own.
 //!
-//! A valid transaction that the pool refuses costs its sender more of its rate, a duty that the rules
-//! reject as much as judging it takes, and a peer that has used it up is not listened to for a
-//! moment. It is not blocked: clients that send one thing to
+//! A valid transaction that the pool refuses costs its sender more of its rate, a duty that the
+//! rules reject as much as judging it takes, and a peer that has used it up is not listened to for
+//! a moment. It is not blocked: clients that send one thing to
 //! one node and another to the next can make an honest node's transactions be refused.
 
 use std::collections::HashMap;

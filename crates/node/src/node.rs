@@ -129,14 +129,12 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let memory_bytes = settings.audit_memory_bytes;
     let limits = settings.clients;
     // Clients of their own: connections belong to the thread that opened them, and this one hashes.
-    let chain = config.genesis.chain_id();
-    let key = SecretKey::from_bytes(&config.consensus.0);
-    let as_peer = |(server, client): (ConsensusKey, Client)| {
-        client.as_peer(PeerKey { key: key.clone(), chain, server })
+    let peers = downloads_from(&config)?;
+    let questions = Questions {
+        peers: peers_with_apis(settings)?,
+        chain: config.genesis.chain_id(),
+        me: config.consensus.public(),
     };
-    let peers: Vec<Client> = peers_with_apis(settings)?.into_iter().map(as_peer).collect();
-    let questions =
-        Questions { peers: peers_with_apis(settings)?, chain, me: config.consensus.public() };
     let outbox = Arc::<Outbox>::default();
     let progress = watch::Sender::new("it reads its data".to_owned());
     let named = settings.peers.iter().map(|peer| (peer.key, peer.address.is_some()));
@@ -210,6 +208,15 @@ fn peers_with_apis(settings: &Settings) -> Result<Vec<(ConsensusKey, Client)>, N
     let with_url = settings.peers.iter().filter_map(|peer| Some((peer.key, peer.url.as_deref()?)));
     let client = |(key, url)| Ok((key, Client::new(url)?.without_retries()));
     with_url.map(client).collect()
+}
+
+/// Clients for files of those peers, which give their places to who shows its key.
+fn downloads_from(config: &NodeConfig) -> Result<Vec<Client>, NodeError> {
+    let (chain, key) = (config.genesis.chain_id(), SecretKey::from_bytes(&config.consensus.0));
+    let as_peer = |(server, client): (ConsensusKey, Client)| {
+        client.as_peer(PeerKey { key: key.clone(), chain, server })
+    };
+    Ok(peers_with_apis(&config.settings)?.into_iter().map(as_peer).collect())
 }
 
 /// What is answered at the API while the node starts, which may take long.

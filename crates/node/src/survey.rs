@@ -1,6 +1,6 @@
-//! What takes a look at every living model: it is computed once after each block, on a thread of its
-//! own, so that no question of a client ever does. Whoever asks waits for the survey of the block
-//! that it is about.
+//! What takes a look at every living model: it is computed once after each block, on a thread of
+//! its own, so that no question of a client ever does. Whoever asks waits for the survey of the
+//! block that it is about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a validator owes after a block, as far as the state says it: whether its files are here and
+//! What a validator owes after a block by the state alone: whether its files are here and
 //! what its audits have found shows when something is sent. It takes a look at every living model,
 //! so it is computed once a block.
 

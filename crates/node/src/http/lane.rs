@@ -148,7 +148,7 @@ impl Lane {
 /// Files that one peer may download at once: more than a node fetches.
 const PLACES_OF_PEER: usize = 8;
 
-/// Who holds a place, as far as others care.
+/// Who holds a place, for the choice of who gives way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Holder {
     /// A client, by its surroundings.

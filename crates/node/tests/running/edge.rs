@@ -160,16 +160,16 @@ async fn an_owner_and_a_peer_have_places_while_sixteen_clients_hold_all_download
     let more = ask(&network, &path, neighbor(0, 9)).await.1;
     assert!([429, 503].contains(&more), "{more}: nobody makes room for more of the same");
 
-    // An owner uploads through them; strangers are refused before they have a place.
+    // An owner uploads through them; others are refused before they have a place.
     let owner = network.sender("account-1").await;
     let weights = Weights::init(&network.architecture(), [1; 32]).unwrap();
     commit(&network, &owner, "owl", &weights).await;
     let upload = format!("{path}/upload?size_bytes=1");
     assert_eq!(ask(&network, &upload, other(1)).await.1, 403);
-    let stranger = SecretKey::from_bytes(&[77; 32]);
+    let other_key = SecretKey::from_bytes(&[77; 32]);
     let until_ms = soma_os::clock::now_ms() + PERMIT_MS;
     let chain = network.local.genesis().chain_id();
-    let permit = UploadPermit::sign(&stranger, &chain, &file, until_ms);
+    let permit = UploadPermit::sign(&other_key, &chain, &file, until_ms);
     let header = format!("authorization: {permit}\r\n");
     assert_eq!(ask_with(&network, &upload, other(1), &header).await.1, 404);
 
@@ -177,7 +177,7 @@ async fn an_owner_and_a_peer_have_places_while_sixteen_clients_hold_all_download
     let server = network.local.genesis().validators[0].consensus_key;
     let peer = SecretKey::from_bytes(&[1; 32]);
     for (key, client, place) in
-        [(&peer, neighbor(0, 10), true), (&stranger, neighbor(1, 10), false)]
+        [(&peer, neighbor(0, 10), true), (&other_key, neighbor(1, 10), false)]
     {
         let permit = PeerPermit::sign(key, &chain, &server, &file, until_ms);
         let header = format!("authorization: {permit}\r\n");

@@ -36,8 +36,8 @@ pub(crate) fn supply(state: &dyn StateRead, held: Amount) -> types::Supply {
     }
 }
 
-/// An account after the block at `height`, without its models. `next_nonce` comes from the pool: the
-/// first nonce that no waiting transaction uses.
+/// An account after the block at `height`, without its models. `next_nonce` comes from the pool:
+/// the first nonce that no waiting transaction uses.
 pub(crate) fn account(
     state: &dyn StateRead,
     height: u64,
