@@ -473,6 +473,12 @@ fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     assert!(staked.abs_diff(paid_model / 10 * 9) < 100);
     assert_eq!(network.json(&["status"])["supply"]["conserved"], true);
 
+    let why = network.json(&["why", "--key", "account-3"]);
+    assert_eq!(why["schema"], "why/1");
+    let epoch = why["epochs"].as_array().unwrap().iter().find(|of| of["epoch"] == 2).unwrap();
+    let won = |reason: &Value| reason["code"] == "won" && reason["text"].is_string();
+    assert_eq!(epoch["reasons"].as_array().unwrap().iter().filter(|is| won(is)).count(), 4);
+
     let pulled = home.path().join("pulled.safetensors");
     network.json(&["model", "pull", "1", "-o", pulled.to_str().unwrap()]);
     let original = std::fs::read(home.path().join("1.safetensors")).unwrap();

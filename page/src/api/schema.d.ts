@@ -1645,6 +1645,8 @@ export interface components {
          *     fields.
          */
         Told: Record<string, never> & {
+            /** @description The kind of reason, a stable word. */
+            code: string;
             /**
              * Format: int32
              * @description The epoch.
@@ -1657,8 +1659,6 @@ export interface components {
              * @description The model, if it is about one.
              */
             model?: number | null;
-            /** @description The kind of reason, a stable word. */
-            reason: string;
             /**
              * Format: int32
              * @description The target, if it is about one.

@@ -29,9 +29,17 @@ pub(crate) struct Why {
 
 /// What became of an account or a model.
 #[derive(Serialize)]
-struct Report {
+struct Report<'a> {
+    schema: &'static str,
     account: Option<String>,
-    fates: Vec<Fate>,
+    epochs: Vec<InEpoch<'a>>,
+}
+
+/// What became of it in an epoch.
+#[derive(Serialize)]
+struct InEpoch<'a> {
+    epoch: u32,
+    reasons: &'a [Fate],
 }
 
 impl Why {
@@ -63,7 +71,10 @@ impl Why {
                 ));
             }
             let account = account.map(|account| account.to_string());
-            output.result(describe(&fates), &Report { account, fates })
+            let epochs = fates.chunk_by(|a, b| a.epoch == b.epoch);
+            let epochs = epochs.map(|reasons| InEpoch { epoch: reasons[0].epoch, reasons });
+            let report = Report { schema: "why/1", account, epochs: epochs.collect() };
+            output.result(describe(&fates), &report)
         })
     }
 }

@@ -29,7 +29,7 @@ pub struct Told {
     /// The model, if it is about one.
     pub model: Option<u32>,
     /// The kind of reason, a stable word.
-    pub reason: String,
+    pub code: String,
     /// The reason, as a sentence without a full stop.
     pub text: String,
     /// What would have changed it.

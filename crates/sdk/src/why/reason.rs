@@ -42,7 +42,7 @@ impl Serialize for Fate {
 /// Why something was won or not. Amounts are in SOMA in sentences and in base units, as decimal
 /// strings, in JSON; distances are squared, losses and gains in 2^-32 nat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "reason", rename_all = "snake_case")]
+#[serde(tag = "code", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
     /// A submission won.
@@ -89,6 +89,7 @@ pub enum Reason {
         /// The transaction's action.
         action: String,
         /// Code of the rejection.
+        #[serde(rename = "rejection")]
         code: String,
         /// What was wrong.
         message: String,
