@@ -312,13 +312,23 @@ impl<'a> Life<'a> {
         for result in &results {
             assert_eq!(result["outcome"], "won", "seed {seed}: {result}; told:\n{told}");
         }
-        if self.submitter.kills == 0 {
-            let told_of = |target: &&Target| {
-                results
-                    .iter()
-                    .any(|result| result["target"] == target.id && !result["paid"].is_null())
+    }
+
+    /// Waits until the wins of epoch 2 are told, unless that may have been the word of a run that
+    /// was killed.
+    async fn until_told(&mut self) {
+        let (begun, targets) = (Instant::now(), self.world.targets(2).await);
+        while self.submitter.kills == 0 {
+            let results = self.submitter.results();
+            let is_told = |target: &Target| {
+                let of_it = |it: &Value| it["target"] == target.id && !it["paid"].is_null();
+                results.iter().any(of_it)
             };
-            assert!(entered.iter().all(|target| told_of(&target)), "seed {seed}; told:\n{told}");
+            if targets.iter().all(is_told) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "no word of the wins; told:\n{}", self.told());
+            self.live(POLL).await;
         }
     }
 }
@@ -349,7 +359,7 @@ async fn live_through(seed: u64) {
         world.end_phase().await;
     }
     life.pull().await;
-    life.live(Duration::from_secs(2)).await;
+    life.until_told().await;
     life.check(seed).await;
 }
 
