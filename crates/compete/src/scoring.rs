@@ -201,14 +201,21 @@ impl Scores {
         self.missing.get(&file)
     }
 
-    /// Whether a model of some target could not be had.
+    /// Whether a model of some target could not be had, or no document could be read.
     pub fn is_incomplete(&self) -> bool {
-        !self.missing.is_empty()
+        !self.missing.is_empty() || self.unread().is_some()
     }
 
     /// Documents that could not be read when they were needed.
     pub fn unreadable(&self) -> impl Iterator<Item = &Unusable> {
         self.unreadable.values()
+    }
+
+    /// Why none of the documents could be read, if none could: their folder or disk is away, and
+    /// may come back.
+    pub(crate) fn unread(&self) -> Option<&Unusable> {
+        let all = self.documents > 0 && self.unreadable.len() == self.documents;
+        self.unreadable.values().next().filter(|_| all)
     }
 
     /// Whether this document could not be read.

@@ -317,6 +317,11 @@ impl Submitter<'_> {
                 continue;
             }
             match self.enter_target(&mut entering.choosing, target, ground).await {
+                Ok(None) if let Some(unread) = entering.choosing.scores.unread() => {
+                    troubles.tell_as(observer, &place, unread.code, &unread.message);
+                    left += 1;
+                    continue;
+                }
                 Ok(entered) => {
                     submissions.extend(entered);
                     troubles.over(observer, &place);

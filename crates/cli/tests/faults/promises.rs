@@ -210,3 +210,15 @@ fn write_random(path: &Path, bytes: usize) {
     blake3::Hasher::new().finalize_xof().fill(&mut content);
     fs::write(path, content).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_epoch_in_which_no_document_can_be_read_is_entered_when_they_are_back() {
+    let scene = Scene::start().await;
+    let mut submitting = scene.submit(&["--watch"]).await;
+    let away = Broken::moved(&scene.world.at("data"));
+    scene.world.go_to(2, Phase::Compete).await;
+    scene.says(&submitting, "trying again").await;
+    away.fix();
+    scene.entered().await;
+    assert!(submitting.ended().is_none(), "{}", submitting.said());
+}
