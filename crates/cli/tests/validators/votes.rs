@@ -120,7 +120,7 @@ impl<'a> Course<'a> {
 }
 
 fn won(entered: &Value) -> bool {
-    let entered = entered.as_array().unwrap();
+    let entered = entered["submissions"].as_array().unwrap();
     entered.len() == 4 && entered.iter().all(|target| target["outcome"] == "won")
 }
 
