@@ -69,7 +69,7 @@ fn add(folder: &'static Dir<'static>, files: &mut Vec<File>) {
 }
 
 const NAMES: [&str; 12] = [
-    "Ada", "Bo", "Carmen", "Dimitri", "Elif", "Farid", "Grace", "Hana", "Ines", "Jonas", "Kofi",
+    "Ada", "Bo", "Carmen", "Dimitri", "Elif", "Farid", "Grace", "Hana", "Iris", "Jonas", "Kofi",
     "Lena",
 ];
 const CITIES: [&str; 10] =
