@@ -85,6 +85,8 @@ class Status:
     """Whether the node can serve, as `/readyz` says."""
     troubles: list[Trouble] | None
     """What its operator should know, the worst first."""
+    local: bool | None
+    """Whether this is a local network, on whose machine data can be tried."""
 
 
 @dataclass(frozen=True)
