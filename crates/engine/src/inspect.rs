@@ -152,7 +152,8 @@ impl<E: Spawner + StorageContext> Inspection<'_, E> {
             return Ok(());
         };
         let certificates = Scheme::certificate_codec_config_unbounded();
-        let (own, cache) = (SECTION_BLOCKS, ITEMS_PER_SECTION);
+        // Of what is not final yet there is little, and a node reads it soon after its start.
+        let (own, cache) = ((SECTION_BLOCKS, self.depth), (ITEMS_PER_SECTION, Depth::Whole));
         match kind.rsplit('-').next() {
             Some("certificates") => {
                 self.items::<_, Certificate>(EightCap, name, "s", own, certificates).await
@@ -178,7 +179,7 @@ impl<E: Spawner + StorageContext> Inspection<'_, E> {
         translator: T,
         name: &str,
         plural: &str,
-        items_per_section: NonZeroU64,
+        (items_per_section, depth): (NonZeroU64, Depth),
         codec_config: V::Cfg,
     ) -> Result<(), String> {
         let config = prunable::Config {
@@ -197,7 +198,7 @@ impl<E: Spawner + StorageContext> Inspection<'_, E> {
         let archive =
             prunable::Archive::<T, E, Digest, V>::init(self.context.child("archive"), config);
         let archive = archive.await.map_err(text)?;
-        if self.depth == Depth::Start {
+        if depth == Depth::Start {
             return Ok(());
         }
         let ranges: Vec<_> = archive.ranges().collect();
