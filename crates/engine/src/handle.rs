@@ -376,7 +376,11 @@ impl Places {
             let (path, reason) = (self.history.clone(), error.to_string());
             return EngineError::Damaged { path, reason, remedy: Remedy::Remade };
         }
-        if let Some(damage) = damage(&self.consensus, Depth::Start) {
+        let damage = damage(&self.consensus, Depth::Opened).or_else(|| {
+            tracing::warn!(%error, "reading everything that is stored, to find what is damaged");
+            damage(&self.consensus, Depth::Whole)
+        });
+        if let Some(damage) = damage {
             tracing::error!(%error, "a file is damaged");
             return damage;
         }

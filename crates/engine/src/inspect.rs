@@ -41,9 +41,9 @@ const COPY_BYTES_MIN: u64 = 12;
 /// How much is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// What a start reads.
-    Start,
-    /// Everything.
+    /// What is read when the files are opened: seconds.
+    Opened,
+    /// Everything: minutes on a long chain.
     Whole,
 }
 
@@ -152,8 +152,7 @@ impl<E: Spawner + StorageContext> Inspection<'_, E> {
             return Ok(());
         };
         let certificates = Scheme::certificate_codec_config_unbounded();
-        // Of what is not final yet there is little, and a node reads it soon after its start.
-        let (own, cache) = ((SECTION_BLOCKS, self.depth), (ITEMS_PER_SECTION, Depth::Whole));
+        let (own, cache) = (SECTION_BLOCKS, ITEMS_PER_SECTION);
         match kind.rsplit('-').next() {
             Some("certificates") => {
                 self.items::<_, Certificate>(EightCap, name, "s", own, certificates).await
@@ -179,7 +178,7 @@ impl<E: Spawner + StorageContext> Inspection<'_, E> {
         translator: T,
         name: &str,
         plural: &str,
-        (items_per_section, depth): (NonZeroU64, Depth),
+        items_per_section: NonZeroU64,
         codec_config: V::Cfg,
     ) -> Result<(), String> {
         let config = prunable::Config {
@@ -198,7 +197,7 @@ impl<E: Spawner + StorageContext> Inspection<'_, E> {
         let archive =
             prunable::Archive::<T, E, Digest, V>::init(self.context.child("archive"), config);
         let archive = archive.await.map_err(text)?;
-        if depth == Depth::Start {
+        if self.depth == Depth::Opened {
             return Ok(());
         }
         let ranges: Vec<_> = archive.ranges().collect();
