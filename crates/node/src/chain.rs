@@ -9,8 +9,23 @@ use soma_protocol::{Amount, Genesis, Hash, StateRead};
 use soma_store::History;
 use tokio::sync::watch;
 
-/// How long a question waits for the history to reach the state.
-const RECORDED_WITHIN: Duration = Duration::from_secs(2);
+/// How long a question waits for what follows a block: a moment, unless the disk fails.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// The first value that is wanted, or the last one there is if none comes in time.
+pub(crate) async fn first<T: Clone>(
+    values: &mut watch::Receiver<T>,
+    is_wanted: impl FnMut(&T) -> bool,
+) -> T {
+    let wanted = tokio::time::timeout(WITHIN, values.wait_for(is_wanted)).await;
+    // What was borrowed is given back before anything is borrowed again: with a sender that waits
+    // in between, both would wait for ever.
+    let wanted = wanted.map(|wanted| wanted.map(|value| T::clone(&value)));
+    match wanted {
+        Ok(Ok(value)) => value,
+        _ => T::clone(&values.borrow()),
+    }
+}
 
 pub(crate) struct Chain {
     pub(crate) genesis: Genesis,
@@ -55,9 +70,7 @@ impl Chain {
     /// Returns once block `height`, which the state has reached, is in the history too: a moment
     /// later. Gives up after a while, because a node whose disk fails never gets there.
     pub(crate) async fn recorded(&self, height: u64) {
-        let mut heights = self.heights();
-        let reached = heights.wait_for(|recorded| *recorded >= height);
-        let _ = tokio::time::timeout(RECORDED_WITHIN, reached).await;
+        first(&mut self.heights(), |recorded| *recorded >= height).await;
     }
 
     /// Changes with every finalized block.
@@ -73,5 +86,46 @@ impl Chain {
     /// Why the engine stopped by itself, once it has.
     pub(crate) fn failure(&self) -> Option<Arc<EngineError>> {
         self.engine.failure()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::watch;
+
+    use super::first;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn whoever_waits_for_a_value_never_blocks_whoever_sends_it() {
+        let (sender, values) = watch::channel(0_u64);
+        let readers = (0..8).map(|_| {
+            let mut values = values.clone();
+            tokio::spawn(async move {
+                let mut last = 0;
+                while last < 20_000 {
+                    last = first(&mut values, |value| *value > last).await;
+                }
+            })
+        });
+        let readers: Vec<_> = readers.collect();
+        let writer = std::thread::spawn(move || {
+            // The sender stays open until all readers have the last value.
+            for value in 1..=20_000 {
+                sender.send_replace(value);
+            }
+            sender
+        });
+        for reader in readers {
+            tokio::time::timeout(Duration::from_secs(60), reader).await.unwrap().unwrap();
+        }
+        writer.join().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_comes_is_not_waited_for_for_ever() {
+        let (_sender, mut values) = watch::channel(3);
+        assert_eq!(first(&mut values, |value| *value > 3).await, 3);
     }
 }

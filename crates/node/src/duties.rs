@@ -28,7 +28,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use self::audit::{Audits, Subject};
 use self::equivocation::Equivocations;
 pub(crate) use self::standing::Standing;
-use crate::chain::Chain;
+use crate::chain::{self, Chain};
 use crate::mempool::Admission;
 use crate::refusal::Refusal;
 use crate::weights::{Ciphertext, WeightsStore};
@@ -37,8 +37,6 @@ use crate::weights::{Ciphertext, WeightsStore};
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Time after which an action is sent again if the state still does not show it.
 const RESEND_AFTER: Duration = Duration::from_secs(10);
-/// How long a question waits until what is due is counted.
-const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 /// How long an action may wait for a block, in milliseconds.
 const VALID_MS: u64 = 60_000;
 
@@ -210,10 +208,7 @@ impl Duties {
 
     /// How many transactions are due after the block at this height or a later one.
     pub(crate) async fn outstanding_at(&self, height: u64) -> usize {
-        let mut counts = self.outstanding.subscribe();
-        let counted = counts.wait_for(|(counted, _)| *counted >= height);
-        let _late = tokio::time::timeout(COUNTED_WITHIN, counted).await;
-        self.outstanding.borrow().1
+        chain::first(&mut self.outstanding.subscribe(), |(counted, _)| *counted >= height).await.1
     }
 
     /// Verdicts that are computed but not on chain: they are committed before the attest phase and

@@ -4,17 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use soma_protocol::record::{Model, ModelStatus};
 use soma_protocol::{Address, StateRead, read};
 use tokio::sync::watch;
 
+use crate::chain;
 use crate::duties::{Duties, Standing};
 use crate::weights::Needed;
-
-/// How long a question waits for the survey of its block.
-const WITHIN: Duration = Duration::from_secs(2);
 
 /// What all living models are, after a block.
 #[derive(Debug, Default)]
@@ -91,10 +88,7 @@ impl Surveys {
 
     /// The survey of the block at this height, or of a later one.
     pub(crate) async fn at(&self, height: u64) -> Arc<Survey> {
-        let mut surveys = self.last.subscribe();
-        let reached = surveys.wait_for(|survey| survey.height >= height);
-        let _late = tokio::time::timeout(WITHIN, reached).await;
-        Arc::clone(&*self.last.borrow())
+        chain::first(&mut self.last.subscribe(), |survey| survey.height >= height).await
     }
 
     /// The survey of the last finalized block.

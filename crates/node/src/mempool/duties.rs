@@ -3,7 +3,7 @@
 //! validator, or for each target or offender. To find that out takes work, so a validator whose
 //! duties are refused is not heard again with one of that kind until the next block.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use soma_protocol::{
     Action, Address, Epoch, Hash, Phase, Rejection, Transaction, VerifiedTransaction,
@@ -13,6 +13,8 @@ use crate::refusal::Refusal;
 
 /// The most bytes of duties of one sender: verdicts on a thousand targets, and the rest.
 const BYTES_OF_SENDER_MAX: usize = 512 << 10;
+/// How many duties of the last blocks are remembered: those of some whole blocks.
+const EXECUTED_MAX: usize = 1 << 14;
 /// The most bytes of duties in all: those of a whole committee.
 const BYTES_MAX: usize = 64 * BYTES_OF_SENDER_MAX;
 
@@ -71,6 +73,26 @@ fn refused_as(transaction: &Transaction) -> Option<(Address, &'static str)> {
     (!is_anyones).then(|| (transaction.sender, transaction.action.name()))
 }
 
+/// The duties of the last blocks. Other nodes send them a little longer, and nobody is to blame.
+#[derive(Default)]
+struct Executed {
+    hashes: HashSet<Hash>,
+    by_age: VecDeque<Hash>,
+}
+
+impl Executed {
+    fn push(&mut self, hash: Hash) {
+        if self.hashes.insert(hash) {
+            self.by_age.push_back(hash);
+        }
+        if self.by_age.len() > EXECUTED_MAX
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.hashes.remove(&oldest);
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Duties {
     waiting: BTreeMap<DutyId, (u64, VerifiedTransaction)>,
@@ -82,6 +104,7 @@ pub(super) struct Duties {
     /// The work of refused duties since the last block, by sender and kind, and why the last one
     /// was.
     refused: HashMap<(Address, &'static str), (u64, Rejection)>,
+    executed: Executed,
     /// The epoch and phase in which the rules accepted all that wait.
     pub(super) judged: Option<(Epoch, Phase)>,
 }
@@ -97,6 +120,11 @@ impl Duties {
 
     pub(super) fn get(&self, hash: &Hash) -> Option<&VerifiedTransaction> {
         self.waiting.get(self.ids.get(hash)?).map(|(_, transaction)| transaction)
+    }
+
+    /// Whether a duty waits, or was executed in one of the last blocks.
+    pub(super) fn knows(&self, hash: &Hash) -> bool {
+        self.ids.contains_key(hash) || self.executed.hashes.contains(hash)
     }
 
     /// The first duty that arrived as number `from` or later and has at most this weight, and its
@@ -166,6 +194,12 @@ impl Duties {
         if rest > 0 {
             self.bytes_of.insert(sender, rest);
         }
+    }
+
+    /// A block has executed this duty.
+    pub(super) fn execute(&mut self, hash: Hash) {
+        self.remove(&hash);
+        self.executed.push(hash);
     }
 
     /// Removes those that `keeps` does not keep.

@@ -178,7 +178,7 @@ impl Mempool {
         let mut nexts = HashMap::new();
         let screen = |transaction: SignedTransaction| {
             let hash = transaction.hash();
-            if self.contains(&hash) {
+            if self.knows(&hash) {
                 return Screened::Answered(Ok(hash));
             }
             match self.precheck(&transaction, state, &params, now_ms, &mut nexts) {
@@ -222,7 +222,7 @@ impl Mempool {
     }
 
     /// The third step: places in the pool. Answers keep the order. A transaction that is already
-    /// waiting is accepted again.
+    /// waiting is accepted again, as is a duty that was just executed.
     pub(crate) fn enter(
         &self,
         screened: Vec<Screened>,
@@ -239,9 +239,10 @@ impl Mempool {
         screened.into_iter().map(enter).collect()
     }
 
-    fn contains(&self, hash: &Hash) -> bool {
+    /// Whether nothing needs to be done about a transaction.
+    fn knows(&self, hash: &Hash) -> bool {
         let is_payment = self.payments().places.contains_key(hash);
-        is_payment || self.duties().get(hash).is_some()
+        is_payment || self.duties().knows(hash)
     }
 
     /// Everything that is cheaper than a signature check.
@@ -350,7 +351,7 @@ impl Mempool {
         now_ms: u64,
     ) -> Result<Hash, Refusal> {
         let hash = verified.hash();
-        if self.contains(&hash) {
+        if self.knows(&hash) {
             return Ok(hash);
         }
         let transaction = verified.transaction();
@@ -406,7 +407,7 @@ impl Mempool {
         for signed in transactions {
             let transaction = signed.transaction();
             if transaction.action.is_duty() {
-                duties.remove(&signed.hash());
+                duties.execute(signed.hash());
             } else {
                 payments.finalized((transaction.sender, transaction.nonce));
             }

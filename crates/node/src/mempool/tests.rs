@@ -415,6 +415,28 @@ fn a_second_refused_duty_of_a_kind_is_refused_unread_until_a_block_and_others_ar
 }
 
 #[test]
+fn duties_that_were_just_executed_are_not_held_against_their_sender() {
+    let (state, chain) = state();
+    let plan = Plan { validators: 2, ..Plan::manual([0; 32]) };
+    let validator = plan.key(&validator_name(1));
+    let pool = Mempool::new(chain, PoolLimits::default());
+    let executed = duty(chain, &validator, answer(1));
+    pool.finalized(std::slice::from_ref(&executed), NOW_MS);
+    let counting = Counting(&state, AtomicUsize::new(0));
+    for _ in 0..3 {
+        let screened = pool.screen(vec![executed.clone()], &counting, NOW_MS);
+        assert!(
+            matches!(&screened[..], [Screened::Answered(Ok(hash))] if *hash == executed.hash())
+        );
+    }
+    assert!(counting.1.into_inner() < 50, "it is not judged again");
+    // A rejected one is judged: nothing was counted before.
+    let other =
+        pool.verify_screened(pool.screen(vec![duty(chain, &validator, answer(2))], &state, NOW_MS));
+    assert!(matches!(&other[..], [Screened::Verified(_)]));
+}
+
+#[test]
 fn whoever_is_paid_for_no_file_is_told_so_before_its_challenge_is_looked_for() {
     let (state, chain) = state();
     let validator = Plan::manual([0; 32]).key(&validator_name(1));
