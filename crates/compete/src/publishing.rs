@@ -127,9 +127,11 @@ impl Competitor<'_> {
         let (price, files_bytes) = (Amount(governance.rent_price.0), governance.files_bytes.0);
         let params = self.client().params().await?;
         let rent = rent::due(size_bytes, epoch, price, &params);
-        let in_use = model.weights.as_ref().map_or(0, |weights| weights.size_bytes.0);
-        let free_bytes =
-            params.files_bytes_max.saturating_sub(files_bytes.saturating_add(size_bytes));
+        // An inactive model has no room.
+        let weights = model.weights.as_ref().filter(|_| model.rent.is_some());
+        let in_use = weights.map_or(0, |weights| weights.size_bytes.0);
+        let others = files_bytes.saturating_sub(in_use);
+        let free_bytes = params.files_bytes_max.saturating_sub(others.saturating_add(size_bytes));
         let new_bytes = size_bytes.saturating_sub(in_use);
         let premium = rent::premium(new_bytes, free_bytes, price, &params);
         if premium > Amount::ZERO {

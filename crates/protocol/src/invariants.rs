@@ -1,6 +1,7 @@
 //! Invariants of every state between two blocks. Tests and simulations check them after every
 //! block; no rule uses them.
 
+use crate::money::rent;
 use crate::proof::corpus::LEAVES_MAX;
 use crate::record::{
     Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Corpus, CorpusRoot,
@@ -101,8 +102,6 @@ pub struct Holdings {
     pub reserve: Amount,
     /// Money burned.
     pub burned: Amount,
-    /// Bytes of files in use and committed; no money.
-    pub files_bytes: u64,
 }
 
 impl Holdings {
@@ -134,12 +133,22 @@ pub fn check(state: &MemoryState) -> Result<Holdings, Violation> {
     for (key, value) in state.iter() {
         count(state, *key, value, &mut holdings)?;
     }
-    let (found, expected) = (read::file_room(state), holdings.files_bytes);
+    let (found, expected) = (read::file_room(state), files_bytes(state));
     if found != expected {
         return Err(Violation::FileRoom { found, expected });
     }
     let found = holdings.total();
     if found == SUPPLY { Ok(holdings) } else { Err(Violation::Supply { found, expected: SUPPLY }) }
+}
+
+/// The room that the files of all living models take, for each architecture that they may be for.
+fn files_bytes(state: &MemoryState) -> u64 {
+    let open: Vec<u32> = read::open_architectures(state).collect();
+    let room = |model: &Model| -> u64 {
+        let old = Some(model.architecture).filter(|old| !open.contains(old));
+        old.iter().chain(&open).map(|&number| rent::room_of(state, model.id, number)).sum()
+    };
+    read::living_models(state).map(|model| room(&model)).sum()
 }
 
 fn decode<R: Record>(key: Key, value: &[u8]) -> Result<R, Violation> {
@@ -175,7 +184,6 @@ fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Res
         WeightsCommit::TAG => {
             let commit: WeightsCommit = decode(key, value)?;
             sum.rent = sum.rent.plus(commit.paid);
-            sum.files_bytes = sum.files_bytes.saturating_add(commit.size_bytes);
             let epoch = read::clock(state).epoch;
             let tasks = read::tasks(state).0;
             let ended = tasks.iter().any(|task| matches!(task, Task::Models(_)))
@@ -186,7 +194,6 @@ fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Res
         Rent::TAG => {
             let rent: Rent = decode(key, value)?;
             sum.rent = sum.rent.plus(rent.prepaid);
-            sum.files_bytes = sum.files_bytes.saturating_add(rent.size_bytes);
             rent.epochs_left > 0 || rent.prepaid == Amount::ZERO
         }
         Candidates::TAG => {
@@ -345,8 +352,10 @@ fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
         ModelStatus::Registered => model.weights.is_none() && model.revealed == Epoch(0),
         // A model that did not migrate has no weights for the architecture in force.
         ModelStatus::Inactive if model.weights.is_none() => true,
-        ModelStatus::Active | ModelStatus::Inactive => {
-            is_complete && has_weights && read::rent(state, model.id).is_some()
+        ModelStatus::Active => is_complete && has_weights && read::rent(state, model.id).is_some(),
+        // Nobody keeps the file of an inactive model.
+        ModelStatus::Inactive => {
+            is_complete && has_weights && !(visited && read::rent(state, model.id).is_some())
         }
         ModelStatus::Retiring { release } => !visited || release > read::clock(state).epoch,
         ModelStatus::Retired => read::rent(state, model.id).is_none(),

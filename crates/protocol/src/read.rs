@@ -352,7 +352,7 @@ pub fn routes(state: &dyn StateRead, epoch: Epoch, model: ModelId) -> Option<Rou
     load(state, &Key::routes(epoch, model))
 }
 
-/// Bytes of the files that validators are asked to keep.
+/// Bytes of the files that validators are asked to keep: of each model the longest.
 pub fn file_room(state: &dyn StateRead) -> u64 {
     load(state, &Key::file_room()).map_or(0, |FileRoom(bytes)| bytes)
 }

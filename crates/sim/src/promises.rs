@@ -302,14 +302,10 @@ fn files(block: Executed<'_>, after: &dyn StateRead) -> Result<(), Violation> {
     let (clock, mut bytes) = (read::clock(after), 0);
     for model in read::living_models(after) {
         let next = Epoch(clock.epoch.0 + 1);
-        bytes += match read::rent(after, model.id) {
-            Some(rent) => rent.size_bytes,
-            None => [clock.epoch, next]
-                .into_iter()
-                .flat_map(|epoch| read::commits_of(after, model.id, epoch))
-                .map(|commit| commit.size_bytes)
-                .sum(),
-        };
+        let commits = [clock.epoch, next].map(|epoch| read::commits_of(after, model.id, epoch));
+        let committed = commits.iter().flatten().map(|commit| commit.size_bytes);
+        let in_use = read::rent(after, model.id).map(|rent| rent.size_bytes);
+        bytes += committed.chain(in_use).max().unwrap_or(0);
     }
     let max = read::params(after).files_bytes_max;
     if bytes > max {

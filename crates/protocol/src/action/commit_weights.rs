@@ -76,8 +76,6 @@ impl Apply for CommitWeights {
         let premium = self.premium(context)?;
         debit(&mut context.state, &model.owner, paid.plus(premium))?;
         burn(&mut context.state, premium);
-        let freed_bytes = replaced.as_ref().map_or(0, |commit| commit.size_bytes);
-        rent::count_room(&mut context.state, self.size_bytes, freed_bytes);
         let kept = replaced.filter(|commit| self.has_file_of(commit));
         let commit = WeightsCommit {
             epoch: self.epoch,
@@ -92,7 +90,9 @@ impl Apply for CommitWeights {
             available: kept.as_ref().is_some_and(|commit| commit.available),
             holders: kept.map_or(Vec::new(), |commit| commit.holders),
         };
-        context.state.save(key, &commit);
+        rent::change_files(&mut context.state, model.id, self.architecture, |state| {
+            state.save(key, &commit);
+        });
         context.events.push(Event::WeightsCommitted {
             model: model.id,
             epoch: self.epoch,

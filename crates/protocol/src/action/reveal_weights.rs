@@ -111,7 +111,6 @@ impl Apply for RevealWeights {
         context.check_visited(&model)?;
         let commit = self.commit(context, &model)?;
         let number = commit.architecture;
-        context.state.delete(Key::commit(id, epoch, number));
         let specialization = Specialization(self.specialization.clone());
         context.state.save(Key::specialization(id, number), &specialization);
         self.save_weights(context, &commit);
@@ -140,13 +139,12 @@ impl Apply for RevealWeights {
     }
 }
 
-/// Sets the new file's rent: what is left of the old file's, plus what the commit paid. Anything
-/// beyond the rent due is returned to the owner.
+/// Puts the new file in the place of the old one. Its rent is what is left of the old file's, plus
+/// what the commit paid; anything beyond the rent due is returned to the owner.
 fn replace_rent(context: &mut Context<'_>, model: &Model, commit: WeightsCommit) {
-    let key = Key::rent(model.id, commit.architecture);
-    let old: Option<Rent> = load(&context.state, &key);
-    let freed_bytes = old.as_ref().map_or(0, |rent| rent.size_bytes);
-    rent::count_room(&mut context.state, 0, freed_bytes);
+    let (id, number) = (model.id, commit.architecture);
+    let [rented, committed] = [Key::rent(id, number), Key::commit(id, commit.epoch, number)];
+    let old: Option<Rent> = load(&context.state, &rented);
     let old = old.map_or(Amount::ZERO, |rent| rent.prepaid);
     let available = old.plus(commit.paid);
     let rent = Rent {
@@ -155,7 +153,10 @@ fn replace_rent(context: &mut Context<'_>, model: &Model, commit: WeightsCommit)
         size_bytes: commit.size_bytes,
         holders: commit.holders,
     };
-    context.state.save(key, &rent);
+    rent::change_files(&mut context.state, id, number, |state| {
+        state.delete(committed);
+        state.save(rented, &rent);
+    });
     let excess = available.less(rent.prepaid);
     credit(&mut context.state, &model.owner, excess);
 }

@@ -81,6 +81,9 @@ fn visit(transition: &mut Transition<'_, '_>, pass: &mut Pass<'_>, mut model: Mo
         miss_refresh(transition, &mut model, pass.ended);
         change_commission(transition, &mut model, pass.ended);
     }
+    if model.status == ModelStatus::Inactive {
+        give_up_file(transition, &model);
+    }
     if model != before {
         transition.state.save(Key::model(model.id), &model);
     }
@@ -115,8 +118,8 @@ fn end_commits(
 /// Burns what an unrevealed commit paid, and slashes its model.
 fn miss_reveal(transition: &mut Transition<'_, '_>, model: &mut Model, commit: &WeightsCommit) {
     let epoch = commit.epoch;
-    transition.state.delete(Key::commit(model.id, epoch, commit.architecture));
-    rent::count_room(transition.state, 0, commit.size_bytes);
+    let key = Key::commit(model.id, epoch, commit.architecture);
+    rent::change_files(transition.state, model.id, commit.architecture, |state| state.delete(key));
     transition.burn(commit.paid);
     transition.events.push(Event::CommitLapsed {
         model: model.id,
@@ -163,6 +166,14 @@ fn miss_refresh(transition: &mut Transition<'_, '_>, model: &mut Model, ended: E
         model.status = ModelStatus::Inactive;
         transition.events.push(Event::ModelInactive { model: model.id, epoch: ended });
     }
+}
+
+/// Ends the rent of an inactive model's file, which nodes do not keep; what is left is returned.
+fn give_up_file(transition: &mut Transition<'_, '_>, model: &Model) {
+    let (id, number) = (model.id, model.architecture);
+    let left =
+        rent::change_files(transition.state, id, number, |state| rent::take(state, id, number));
+    credit(transition.state, &model.owner, left);
 }
 
 fn change_commission(transition: &mut Transition<'_, '_>, model: &mut Model, ended: Epoch) {

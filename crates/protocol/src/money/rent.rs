@@ -40,8 +40,25 @@ pub fn premium(new_bytes: u64, free_bytes: u64, price: Amount, params: &Params) 
     Amount(u64::try_from(premium).unwrap_or(u64::MAX))
 }
 
-/// The premium of a commit, which is for the room that its model does not have yet: the file of a
-/// refresh takes the place of the one in use.
+/// Bytes of room that a model has for an architecture: those of the longest of its files, because
+/// each takes the place of the one before it. Nodes keep both until the later one is revealed.
+pub(crate) fn room_of(state: &dyn StateRead, id: ModelId, number: u32) -> u64 {
+    let now = read::clock(state).epoch;
+    room_with(state, id, number, &[now.previous(), now, now.next()])
+}
+
+/// Bytes of the longest of the file in use and those committed for these epochs.
+fn room_with(state: &dyn StateRead, id: ModelId, number: u32, epochs: &[Epoch]) -> u64 {
+    let in_use = load::<Rent>(state, &Key::rent(id, number)).map(|rent| rent.size_bytes);
+    let committed = epochs.iter().filter_map(|&epoch| {
+        let commit: WeightsCommit = load(state, &Key::commit(id, epoch, number))?;
+        Some(commit.size_bytes)
+    });
+    committed.chain(in_use).max().unwrap_or(0)
+}
+
+/// The premium of a commit for the next epoch, which is for the room that its model does not have
+/// yet.
 ///
 /// # Errors
 /// [`Rejection::NoFileRoom`]
@@ -52,28 +69,37 @@ pub(crate) fn premium_of(
     number: u32,
     size_bytes: u64,
 ) -> Result<Amount, Rejection> {
-    let next = read::clock(state).epoch.next();
-    let replaced = load::<WeightsCommit>(state, &Key::commit(id, next, number));
-    let replaced = replaced.map_or(0, |commit| commit.size_bytes);
-    let in_use = load::<Rent>(state, &Key::rent(id, number)).map_or(0, |rent| rent.size_bytes);
-    let new_bytes = size_bytes.saturating_sub(in_use.max(replaced));
-    if new_bytes == 0 {
+    let now = read::clock(state).epoch;
+    let before = room_of(state, id, number);
+    let after = room_with(state, id, number, &[now.previous(), now]).max(size_bytes);
+    if after <= before {
         return Ok(Amount::ZERO);
     }
-    let others = read::file_room(state).saturating_sub(replaced);
+    let others = read::file_room(state).saturating_sub(before);
     let free_bytes = params.files_bytes_max.saturating_sub(others);
-    match free_bytes.checked_sub(size_bytes) {
-        Some(left) => Ok(premium(new_bytes, left, read::rent_price(state), params)),
+    match free_bytes.checked_sub(after) {
+        Some(left) => {
+            Ok(premium(after.saturating_sub(before), left, read::rent_price(state), params))
+        }
         None => Err(Rejection::NoFileRoom { size_bytes, free_bytes }),
     }
 }
 
-/// Counts the room of a file that is to be kept from now on, and of one that is not anymore.
-pub(crate) fn count_room(state: &mut Draft<'_>, taken_bytes: u64, freed_bytes: u64) {
-    if taken_bytes != freed_bytes {
-        let all = read::file_room(state).saturating_add(taken_bytes).saturating_sub(freed_bytes);
+/// Changes which files a model has for an architecture, and counts the room that they take.
+pub(crate) fn change_files<T>(
+    state: &mut Draft<'_>,
+    id: ModelId,
+    number: u32,
+    change: impl FnOnce(&mut Draft<'_>) -> T,
+) -> T {
+    let before = room_of(state, id, number);
+    let changed = change(state);
+    let after = room_of(state, id, number);
+    if after != before {
+        let all = read::file_room(state).saturating_sub(before).saturating_add(after);
         state.save(Key::file_room(), &FileRoom(all));
     }
+    changed
 }
 
 /// Sets the price for the epoch that begins: the stake-weighted median of the validators' standing
@@ -185,8 +211,7 @@ pub(crate) fn refund(
 ) {
     let epoch = commit.epoch;
     let key = Key::commit(model.id, epoch, commit.architecture);
-    transition.state.delete(key);
-    count_room(transition.state, 0, commit.size_bytes);
+    change_files(transition.state, model.id, commit.architecture, |state| state.delete(key));
     credit(transition.state, &model.owner, commit.paid);
     transition.events.push(Event::CommitLapsed {
         model: model.id,
@@ -197,14 +222,14 @@ pub(crate) fn refund(
     });
 }
 
-/// Takes a model's rent for an architecture out of the state; returns what was left of it.
+/// Takes a model's rent for an architecture out of the state; returns what was left of it. To be
+/// called by a change of [`change_files`].
 pub(crate) fn take(state: &mut Draft<'_>, id: ModelId, number: u32) -> Amount {
     let key = Key::rent(id, number);
     let Some(rent) = load::<Rent>(state, &key) else {
         return Amount::ZERO;
     };
     state.delete(key);
-    count_room(state, 0, rent.size_bytes);
     rent.prepaid
 }
 

@@ -34,8 +34,10 @@ pub(crate) fn forget_files(state: &mut Draft<'_>, model: &Model) -> Amount {
     let numbers: Vec<u32> = old.into_iter().chain(read::open_architectures(state)).collect();
     let mut left = Amount::ZERO;
     for number in numbers {
-        left = left.plus(forget_file(state, model.id, number));
-        left = left.plus(forget_commits(state, model.id, number));
+        forget_specialization(state, model.id, number);
+        left = left.plus(rent::change_files(state, model.id, number, |state| {
+            rent::take(state, model.id, number).plus(forget_commits(state, model.id, number))
+        }));
     }
     left
 }
@@ -48,7 +50,6 @@ fn forget_commits(state: &mut Draft<'_>, id: ModelId, number: u32) -> Amount {
         let key = Key::commit(id, epoch, number);
         if let Some(commit) = load::<WeightsCommit>(state, &key) {
             state.delete(key);
-            rent::count_room(state, 0, commit.size_bytes);
             paid = paid.plus(commit.paid);
         }
     }
@@ -57,11 +58,15 @@ fn forget_commits(state: &mut Draft<'_>, id: ModelId, number: u32) -> Amount {
 
 /// Deletes a model's rent and specialization for an architecture; returns the rent that is left.
 pub(crate) fn forget_file(state: &mut Draft<'_>, id: ModelId, number: u32) -> Amount {
+    forget_specialization(state, id, number);
+    rent::change_files(state, id, number, |state| rent::take(state, id, number))
+}
+
+fn forget_specialization(state: &mut Draft<'_>, id: ModelId, number: u32) {
     let key = Key::specialization(id, number);
     if state.contains(&key) {
         state.delete(key);
     }
-    rent::take(state, id, number)
 }
 
 /// Slashes a validator and saves it. One that has lost everything is expelled.

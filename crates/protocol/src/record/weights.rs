@@ -158,7 +158,8 @@ pub struct Rent {
     pub holders: Vec<Address>,
 }
 
-/// Bytes of all files that validators are asked to keep: those in use and those committed.
+/// Bytes of the files that validators are asked to keep: of each model the longest, in use or
+/// committed, for each architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct FileRoom(pub u64);
 

@@ -161,7 +161,7 @@ impl Maker<'_> {
             };
             self.save(Key::commit(id, epoch, 1), &commit);
         }
-        let room = FileRoom(read::file_room(&self.draft) + (3 << 30));
+        let room = FileRoom(read::file_room(&self.draft) + (1 << 30));
         self.save(Key::file_room(), &room);
     }
 

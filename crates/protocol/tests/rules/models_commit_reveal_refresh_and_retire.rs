@@ -100,6 +100,15 @@ fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
     assert_eq!((record.prepaid, record.epochs_left), (due, world.params().refresh_epochs));
 }
 
+/// The premium of the commit in the last block.
+fn last_premium(world: &World) -> Amount {
+    let mut premiums = world.events.iter().filter_map(|event| match event {
+        Event::WeightsCommitted { premium, .. } => Some(*premium),
+        _ => None,
+    });
+    premiums.next_back().expect("a commit")
+}
+
 #[test]
 fn room_for_files_is_bounded_and_a_refresh_needs_none() {
     let max = 1 << 20;
@@ -107,19 +116,13 @@ fn room_for_files_is_bounded_and_a_refresh_needs_none() {
     let [first, second] = [OTHER, RIVAL].map(|owner| world.register(owner, "new"));
     let [mine, yours, again] = ["mine", "yours", "again"]
         .map(|name| Release { size_bytes: 600_000, ..Release::new(name, axis(4)) });
-    let premium = |world: &World| {
-        world.events.iter().find_map(|event| match event {
-            Event::WeightsCommitted { premium, .. } => Some(*premium),
-            _ => None,
-        })
-    };
     let burned = world.holdings.burned;
     world.must(OTHER, world.commit(OTHER, first, &mine));
-    let paid = premium(&world).unwrap();
+    let paid = last_premium(&world);
     assert!(paid > Amount::ZERO, "less than half is left");
     assert!(world.holdings.burned >= burned.plus(paid));
     world.must(OTHER, world.commit(OTHER, first, &mine));
-    assert_eq!(premium(&world), Some(Amount::ZERO), "it has that room already");
+    assert_eq!(last_premium(&world), Amount::ZERO, "it has that room already");
     let free_bytes = max - read::file_room(&world.state);
     let full = Rejection::NoFileRoom { size_bytes: 600_000, free_bytes };
     assert_eq!(world.act(RIVAL, world.commit(RIVAL, second, &yours)), Err(full.clone()));
@@ -129,7 +132,7 @@ fn room_for_files_is_bounded_and_a_refresh_needs_none() {
     // Its next file takes the place of this one, and no other comes between.
     assert_eq!(world.act(RIVAL, world.commit(RIVAL, second, &yours)), Err(full));
     world.must(OTHER, world.commit(OTHER, first, &again));
-    assert_eq!(premium(&world), Some(Amount::ZERO));
+    assert_eq!(last_premium(&world), Amount::ZERO);
     world.must(VALIDATOR, world.hold(first, &again));
     world.go_to_next_epoch();
     world.must(OTHER, again.reveal(first));
@@ -141,16 +144,55 @@ fn room_for_files_is_bounded_and_a_refresh_needs_none() {
     world.must(RIVAL, world.commit(RIVAL, second, &yours));
 }
 
+/// What filling the room until `left` bytes are free costs, in small steps, which is cheapest.
+fn price_of_filling(left: u64) -> Amount {
+    let params = Params::network();
+    let (step, price) = (4_800_000_000 / 64, params.rent_price_per_mib_epoch);
+    let steps = (params.files_bytes_max - left) / step;
+    (1..=steps)
+        .map(|taken| rent::premium(step, params.files_bytes_max - taken * step, price, &params))
+        .sum()
+}
+
 #[test]
 fn filling_all_room_of_a_network_costs_half_a_million_soma() {
-    let params = Params::network();
-    let (size_bytes, price) = (4_800_000_000, params.rent_price_per_mib_epoch);
-    let files = params.files_bytes_max / size_bytes;
-    let premium = |left: u64| rent::premium(size_bytes, left * size_bytes, price, &params).0;
-    let all: u64 = (1..files).map(premium).sum();
-    assert!(Amount(all) > Amount::soma(500_000), "{}", Amount(all));
+    let Params { files_bytes_max, .. } = Params::network();
+    let all_but_a_file = price_of_filling(4_800_000_000);
+    assert!(all_but_a_file > Amount::soma(660_000), "{all_but_a_file}");
+    let all_but_a_sixteenth = price_of_filling(files_bytes_max / 16);
+    assert!(all_but_a_sixteenth > Amount::soma(8_900), "{all_but_a_sixteenth}");
     // While half is free, new models pay their rent alone.
-    assert_eq!(premium(files / 2 + 1), 0);
+    assert_eq!(price_of_filling(files_bytes_max / 2), Amount::ZERO);
+}
+
+#[test]
+fn an_inactive_model_gives_up_its_room_and_pays_to_come_back() {
+    let mut world = World::with(|genesis| genesis.params.files_bytes_max = 1 << 20);
+    let model = world.register(OTHER, "mine");
+    let release = Release { size_bytes: 600_000, ..Release::new("mine", axis(4)) };
+    let room = |world: &World| read::file_room(&world.state);
+    let others = room(&world);
+    world.must(OTHER, world.commit(OTHER, model, &release));
+    let premium = last_premium(&world);
+    world.must(VALIDATOR, world.hold(model, &release));
+    world.go_to_next_epoch();
+    world.must(OTHER, release.reveal(model));
+    assert_eq!(room(&world), others + 600_000);
+    // Every refresh of the same length is free, and no room is counted twice for it.
+    world.must(OTHER, world.commit(OTHER, model, &release));
+    assert_eq!((last_premium(&world), room(&world)), (Amount::ZERO, others + 600_000));
+    let longer = Release { size_bytes: 700_000, ..Release::new("longer", axis(4)) };
+    world.must(OTHER, world.commit(OTHER, model, &longer));
+    assert!(last_premium(&world) > Amount::ZERO, "a refresh pays for the room that it adds");
+    assert_eq!(room(&world), others + 700_000);
+    world.must(OTHER, world.commit(OTHER, model, &release));
+    assert_eq!(room(&world), others + 600_000);
+    while world.model(model.0).status == ModelStatus::Active {
+        world.go_to_next_epoch();
+    }
+    assert!(room(&world) <= others, "it has none");
+    world.must(OTHER, world.commit(OTHER, model, &release));
+    assert!(last_premium(&world) >= premium, "it pays for new room");
 }
 
 #[test]

@@ -165,7 +165,7 @@ pub struct Governance {
     pub migration: Option<Migration>,
     /// Rent price of one MiB for one epoch, in base units.
     pub rent_price: U64,
-    /// Bytes of the files of all models, in use and committed.
+    /// Bytes of the files of all models: of each the longest, in use or committed.
     pub files_bytes: U64,
     /// The stake with which a validator would get a seat if an epoch began now, in base units.
     pub seat_to_take: U64,
