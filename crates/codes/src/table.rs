@@ -56,9 +56,12 @@ codes! {
     ConsensusKeyTaken = "consensus_key_taken", Rejected:
         "The consensus key belongs or belonged to another validator.",
         "make a new key with `soma keys new NAME`";
+    DutyKeyTaken = "duty_key_taken", Rejected:
+        "The duty key belongs to another validator, or is the account of one.",
+        "make a new key with `soma keys new NAME`";
     BadProof = "bad_proof", Rejected:
-        "The proof is not the consensus key's signature for this validator and chain.",
-        "sign with the consensus key, as `soma validator register` does";
+        "The proof is not the key's signature for this validator and chain.",
+        "sign with the new key, as `soma validator register` and `soma validator duty-key` do";
     NoSuchKey = "no_such_key", Rejected:
         "No validator has or had this consensus key.",
         "name the key that signed both votes";
@@ -460,6 +463,9 @@ codes! {
         "The peers of this node do not accept its connections.",
         "give its consensus key (`soma node show`) to their operators, or register its validator: \
          the node tries again by itself";
+    DutyKeyUnknown = "duty_key_unknown", Failed:
+        "The node votes for a validator, but has neither the key of its account nor its duty key.",
+        "name the node's key with `soma validator duty-key`, or give the node the right one";
     KeyRunsTwice = "key_runs_twice", Failed:
         "Two nodes run with one consensus key. If both vote, the stake is lost.",
         "stop one of the two at once, and delete its key";

@@ -26,3 +26,16 @@ pub enum Level {
     /// Something to know or to act on.
     Warning,
 }
+
+/// Says nothing.
+#[cfg(test)]
+pub(crate) struct Silent;
+
+#[cfg(test)]
+impl Observer for Silent {
+    fn start(&self, _: &str, _: Option<u64>) -> Advance {
+        Box::new(|_| ())
+    }
+
+    fn notice(&self, _: Level, _: &dyn std::fmt::Display) {}
+}

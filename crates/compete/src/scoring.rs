@@ -335,10 +335,50 @@ fn count_within(documents: &[Document], room: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::time::{Duration, Instant};
 
-    use super::{BATCH_BYTES, FIRST_BYTES, Pace};
+    use soma_model::{Architecture, Engine, KernelChoice, Weights};
+    use soma_protocol::Hash;
+    use soma_sdk::client::Client;
+
+    use super::{BATCH_BYTES, FIRST_BYTES, ModelSet, Pace, Scoring};
     use crate::documents::Document;
+    use crate::observer::Silent;
+    use crate::scores::ScoreCache;
+    use crate::weights::{ModelFile, WeightsCache};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn targets_with_a_broken_model_are_entered_and_those_with_a_missing_one_are_not() {
+        let home = tempfile::tempdir().unwrap();
+        let architecture = Architecture { layers: 1, ..Architecture::nano() };
+        let weights = Weights::init(&architecture, [1; 32]).unwrap();
+        let file = |weights_hash| ModelFile {
+            weights_hash,
+            ciphertext_hash: Hash([1; 32]),
+            size_bytes: 9,
+            key: [2; 32],
+        };
+        let whole = file(Hash(weights.hash()));
+        let [broken, missing] = [7, 8].map(|byte| file(Hash([byte; 32])));
+        weights.save(&home.path().join(format!("{}.safetensors", whole.id()))).unwrap();
+        fs::write(home.path().join(format!("{}.broken", broken.id())), []).unwrap();
+        let scoring = Scoring {
+            engine: &Engine::new(KernelChoice::Auto, 1).unwrap(),
+            weights: &WeightsCache::new(home.path().to_owned()),
+            scores: &ScoreCache::new(home.path().join("scores")),
+        };
+        let nowhere = Client::new("http://127.0.0.1:1").unwrap().without_retries();
+        let models =
+            ModelSet { architecture, seed: Hash([3; 32]), files: vec![whole, broken, missing] };
+        let documents = [Document::new("text".to_owned(), b"some text".to_vec())];
+        let scores = scoring.score(&nowhere, &models, &documents, None, &Silent).await.unwrap();
+        let lacks = |file| scores.missing.contains_key(&file);
+        assert_eq!([whole, broken, missing].map(lacks), [false, false, true]);
+        assert!(
+            scores.reports.iter().any(|((_, file), report)| *file == whole && report.is_some())
+        );
+    }
 
     fn documents(sizes: &[usize]) -> Vec<Document> {
         let document = |size: &usize| Document::new(String::new(), vec![0; *size]);

@@ -234,7 +234,7 @@ mod tests {
 
     use super::{ModelFile, WeightsCache};
     use crate::error::CompeteError;
-    use crate::observer::{Advance, Level, Observer};
+    use crate::observer::Silent;
 
     #[test]
     fn a_model_is_broken_only_if_its_own_file_is_not_what_it_revealed() {
@@ -264,16 +264,6 @@ mod tests {
         fs::write(path("file"), [6; 3_000]).unwrap();
         let error = right.decrypt(&path("file"), &path("none"), |_| ()).unwrap_err();
         assert!(!error.is_broken_file());
-    }
-
-    struct Silent;
-
-    impl Observer for Silent {
-        fn start(&self, _: &str, _: Option<u64>) -> Advance {
-            Box::new(|_| ())
-        }
-
-        fn notice(&self, _: Level, _: &dyn std::fmt::Display) {}
     }
 
     #[tokio::test]

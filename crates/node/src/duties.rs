@@ -123,8 +123,9 @@ impl Sent {
 }
 
 impl Duties {
-    fn address(&self) -> Address {
-        self.key.address()
+    /// The validator whose duties this node sends: its key is the account's or the duty key.
+    fn validator(&self, state: &dyn StateRead) -> Address {
+        read::acts_for(state, &self.key.address())
     }
 
     /// Takes over what is due after a block.
@@ -152,7 +153,7 @@ impl Duties {
         self.chain.read(|state, _| {
             due.extend(self.verdicts(state, standing));
             let reports = equivocations.due(state);
-            if read::validator(state, &self.address()).is_some() {
+            if read::validator(state, &self.validator(state)).is_some() {
                 due.extend(reports);
             }
         });
@@ -161,7 +162,7 @@ impl Duties {
 
     /// Sends an action; false if another one of its kind must be executed first.
     fn send(&self, action: Action) -> bool {
-        let (sender, name) = (self.address(), action.name());
+        let (sender, name) = (self.key.address(), action.name());
         let (nonce, phase_started_ms, params) = self.chain.read(|state, _| {
             let nonce = read::account(state, &sender).nonce;
             (nonce, read::clock(state).phase_started_ms, read::params(state))
@@ -214,7 +215,7 @@ impl Duties {
     /// Verdicts that are computed but not on chain: they are committed before the attest phase and
     /// revealed in it.
     fn verdicts(&self, state: &dyn StateRead, standing: &Standing) -> Vec<Action> {
-        let (chain, me) = (query::chain(state), self.address());
+        let (chain, me) = (query::chain(state), self.validator(state));
         let attests = match chain.clock.phase {
             Phase::Attest => true,
             Phase::Compete => false,

@@ -17,8 +17,10 @@ use crate::error::NodeError;
 use crate::genesis::read_genesis;
 use crate::settings::{NodeConfig, Settings, chain_dir, votes_file};
 
-/// Name of the key that signs the node's transactions.
+/// Name of the key of the validator's account. It signs duties, if the node has no duty key.
 pub const ACCOUNT: &str = "account";
+/// Name of the key that signs the node's duties instead, once the account has named it.
+pub const DUTY: &str = "duty";
 /// Name of the key that the node votes with and that identifies it.
 pub const CONSENSUS: &str = "consensus";
 
@@ -99,7 +101,7 @@ impl NodeFolder {
     pub fn needs_passphrase(dir: &Path) -> bool {
         let folder = KeyFolder::of(dir);
         let encrypted = |name| folder.info(name).is_ok_and(|key| key.encrypted);
-        [ACCOUNT, CONSENSUS].into_iter().any(encrypted)
+        [ACCOUNT, DUTY, CONSENSUS].into_iter().any(encrypted)
     }
 
     /// Opens the folder.
@@ -173,15 +175,19 @@ impl NodeFolder {
         soma_engine::verify_store(&chain, &self.genesis, &votes, &key).map_err(NodeError::engine)
     }
 
-    /// The configuration that the node is started with; both keys have one passphrase, if any.
+    /// The configuration that the node is started with; all keys have one passphrase, if any.
     ///
     /// # Errors
     /// When a key file cannot be used.
     pub fn config(&self, passphrase: Option<&str>) -> Result<NodeConfig, NodeError> {
+        let duties = match self.keys().load(DUTY, passphrase) {
+            Err(SdkError::KeyMissing { .. }) => self.keys().load(ACCOUNT, passphrase)?,
+            loaded => loaded?,
+        };
         Ok(NodeConfig {
             dir: self.dir.clone(),
             genesis: self.genesis.clone(),
-            account: self.keys().load(ACCOUNT, passphrase)?,
+            duties,
             consensus: ConsensusSecret(self.consensus(passphrase)?.to_bytes()),
             settings: self.settings.clone(),
             vote_unrecorded: false,

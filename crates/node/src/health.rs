@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use soma_codes::{Code, Coded};
 use soma_engine::{Contact, Contacts, EngineError, RefusedFor};
 use soma_os::clock::now_ms;
-use soma_protocol::ConsensusKey;
+use soma_protocol::record::Validator;
+use soma_protocol::{Address, ConsensusKey, read};
 use soma_sdk::Text;
 use soma_sdk::api as types;
 use soma_store::StoreError;
@@ -97,6 +98,7 @@ impl Surroundings {
             news: self.news.fresh(),
             watching: None,
             fallback: None,
+            barred: None,
             free_bytes: None,
         };
         let (clock, twice) = (condition.clock(false), condition.twice(false));
@@ -112,6 +114,8 @@ pub(crate) struct Health {
     pub(crate) dir: PathBuf,
     /// The last block when the node was started.
     pub(crate) started_at: u64,
+    /// The key that the node votes with, and the address of the one that signs its duties.
+    pub(crate) keys: (ConsensusKey, Address),
 }
 
 impl Health {
@@ -164,9 +168,22 @@ impl Health {
             news: self.around.news.fresh(),
             watching: engine.watching().map(|watching| watching.to_string()),
             fallback: engine.fallback(),
+            barred: self.barred(),
             free_bytes,
         }
         .troubles()
+    }
+
+    /// The validator that this node votes for but whose duties it may not send, if there is one.
+    fn barred(&self) -> Option<(Address, Address)> {
+        let (consensus, duties) = &self.keys;
+        self.chain.read(|state, _| {
+            let holder = read::key_holder(state, consensus)?;
+            let validator = read::validator(state, &holder).filter(Validator::is_registered)?;
+            let votes = validator.consensus_key == *consensus;
+            let barred = votes && read::acts_for(state, duties) != holder;
+            barred.then_some((holder, *duties))
+        })
     }
 
     /// What the node knows about its connections, as the API says it.
@@ -265,6 +282,8 @@ struct Condition<'a> {
     news: BTreeMap<ConsensusKey, Heard>,
     watching: Option<String>,
     fallback: Option<&'a str>,
+    /// The validator whose duties this node may not send, and the key that it has.
+    barred: Option<(Address, Address)>,
     free_bytes: Option<u64>,
 }
 
@@ -282,6 +301,13 @@ impl Condition<'_> {
         let watching = self.watching.iter();
         troubles.extend(watching.map(|why| Trouble::new(Code::VotesLost, false, why.clone())));
         troubles.extend(self.fallback.map(|why| Trouble::new(Code::JoinedAnotherWay, false, why)));
+        if let Some((validator, key)) = self.barred {
+            let message = format!(
+                "this node votes for validator {validator}, but may not send its duties: {key} is \
+                 not its duty key"
+            );
+            troubles.push(Trouble::new(Code::DutyKeyUnknown, false, message));
+        }
         if let Some(free) = self.free_bytes.filter(|free| *free < DISK_BYTES_MIN) {
             let message = format!("the disk has {} MiB left", free >> 20);
             troubles.push(Trouble::new(Code::DiskLow, false, message));
@@ -509,6 +535,7 @@ mod tests {
             news: BTreeMap::new(),
             watching: None,
             fallback: None,
+            barred: None,
             free_bytes: Some(1 << 40),
         }
     }
@@ -596,6 +623,16 @@ mod tests {
         assert!(found.message.contains("2 h ahead of"), "{}", found.message);
         let little = BTreeMap::from([(PEER, Heard { clock_ahead_ms: 1_500, ..heard() })]);
         assert_eq!(Condition { news: little, ..healthy(&peers) }.troubles(), []);
+    }
+
+    #[test]
+    fn a_node_that_may_not_send_the_duties_of_its_validator_says_so() {
+        let peers = one_peer();
+        let [validator, key] = [1, 2].map(|byte| Address([byte; 32]));
+        let barred = Condition { barred: Some((validator, key)), ..healthy(&peers) };
+        let found = worst(&barred);
+        assert_eq!((found.code, found.unready), (Code::DutyKeyUnknown, false));
+        assert!(found.message.contains(&validator.to_string()), "{}", found.message);
     }
 
     #[test]

@@ -286,7 +286,7 @@ impl Localnet {
         Ok(NodeConfig {
             dir: self.node_dir(1),
             genesis: self.genesis.clone(),
-            account: self.key(&validator_name(1))?,
+            duties: self.key(&validator_name(1))?,
             consensus: ConsensusSecret(self.key(&consensus_name(1))?.to_bytes()),
             settings: local(Settings::new(api, (Ipv4Addr::LOCALHOST, 0).into(), Vec::new())),
             vote_unrecorded: false,

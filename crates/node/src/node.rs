@@ -333,7 +333,7 @@ fn assemble(
     let shutdown = Shutdown::default();
     let (queue, arrivals) = AdmissionQueue::new(Arc::clone(&admission));
     let duties = Arc::new(Duties {
-        key: config.account,
+        key: config.duties,
         chain: Arc::clone(&chain),
         weights: Arc::clone(&weights),
         audits: Arc::clone(&audits),
@@ -353,6 +353,7 @@ fn assemble(
             around,
             dir: config.dir,
             started_at: stored,
+            keys: (ConsensusKey(consensus.address().0), address),
         }),
         chain,
         pool,

@@ -253,8 +253,8 @@ pub struct NodeConfig {
     pub dir: PathBuf,
     /// The chain.
     pub genesis: Genesis,
-    /// The key of the node's account: a validator signs its duties with it.
-    pub account: SecretKey,
+    /// The key that a validator's duties are signed with: its account's, or its duty key.
+    pub duties: SecretKey,
     /// The key it votes with.
     pub consensus: ConsensusSecret,
     /// Its settings.

@@ -122,6 +122,8 @@ pub enum Event {
     KeyAnnounced { validator: Address, consensus_key: ConsensusKey },
     /// A validator has changed its consensus key.
     KeyRotated { validator: Address, consensus_key: ConsensusKey },
+    /// A validator has named the key that may send its duties; its own address if none may.
+    DutyKeySet { validator: Address, duty_key: Address },
     /// A validator is giving up its seat.
     ValidatorLeaving { validator: Address },
     /// A validator wants a seat again.

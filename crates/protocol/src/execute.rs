@@ -350,12 +350,14 @@ impl<'a> Executor<'a> {
 
     /// The effects of an action whose sender has been charged `paid`, and has paid for them.
     fn act(&self, transaction: &Transaction, paid: Amount) -> Result<Effects, Rejection> {
+        let sender = &transaction.sender;
+        let by_duty_key = transaction.action.is_by_duty_key();
         let mut context = Context {
             state: Draft::new(&self.state),
             config: &self.config,
             block: self.block,
             index: u32::try_from(self.receipts.len()).unwrap_or(u32::MAX),
-            sender: transaction.sender,
+            sender: if by_duty_key { read::acts_for(&self.state, sender) } else { *sender },
             clock: self.clock,
             events: Vec::new(),
         };
@@ -370,7 +372,7 @@ impl<'a> Executor<'a> {
             if total > transaction.fee_limit {
                 return Err(Rejection::FeeLimit { fee: total, limit: transaction.fee_limit });
             }
-            money::debit(&mut context.state, &transaction.sender, fee)?;
+            money::debit(&mut context.state, sender, fee)?;
         }
         let Context { state, events, .. } = context;
         Ok(Effects { changes: state.into_changes(), events, fee })

@@ -157,6 +157,7 @@ impl Genesis {
                 address,
                 consensus_key,
                 next_key: None,
+                duty_key: None,
                 pool: Pool::begin(stake),
                 commission_bps: BPS,
                 next_commission: None,

@@ -5,12 +5,12 @@ use crate::money::rent;
 use crate::proof::corpus::LEAVES_MAX;
 use crate::record::{
     Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Corpus, CorpusRoot,
-    EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model,
-    ModelCount, ModelStatus, Network, OpenProposals, Params, PastArchitecture, Piece, Pool,
-    Proposal, ProposalCount, ProposalStatus, Publication, QueuedStaker, Rent, RentPrice, Routed,
-    Routes, SHARES_MAX, SHARES_MIN, Share, Specialization, StakeChange, StakeChangeCount,
-    StakeCount, StakedPool, Supply, Target, TargetStatus, Task, Tasks, Validator, Validators,
-    VerdictCommit, Weights, WeightsCommit,
+    DutyKeyHolder, EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount, LivingModel,
+    Migration, Model, ModelCount, ModelStatus, Network, OpenProposals, Params, PastArchitecture,
+    Piece, Pool, Proposal, ProposalCount, ProposalStatus, Publication, QueuedStaker, Rent,
+    RentPrice, Routed, Routes, SHARES_MAX, SHARES_MIN, Share, Specialization, StakeChange,
+    StakeChangeCount, StakeCount, StakedPool, Supply, Target, TargetStatus, Task, Tasks, Validator,
+    Validators, VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, MemoryState, Record, StateRead};
 use crate::{Amount, Epoch, ModelId, SUPPLY, TargetId, read};
@@ -313,6 +313,11 @@ fn moneyless(state: &MemoryState, tag: u8, key: Key, value: &[u8]) -> Result<boo
             .map(|routes| routes.left > 0 && routes.left <= routes.targets)?,
         RentPrice::TAG => decode::<RentPrice>(key, value).map(|_| key == Key::rent_price())?,
         KeyHolder::TAG => decode::<KeyHolder>(key, value).map(|_| true)?,
+        DutyKeyHolder::TAG => {
+            let DutyKeyHolder(address) = decode(key, value)?;
+            let named = read::validator(state, &address).and_then(|validator| validator.duty_key);
+            named.is_some_and(|named| key == Key::duty_key_holder(&named))
+        }
         Committee::TAG => decode::<Committee>(key, value)
             .map(|committee| (committee.number, committee.seats))
             .map(|(number, seats)| !seats.is_empty() && key == Key::committee(number))?,

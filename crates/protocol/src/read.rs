@@ -3,11 +3,11 @@
 
 use crate::record::{
     Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Corpus,
-    EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model,
-    ModelCount, Network, Params, PastArchitecture, Piece, Proposal, ProposalCount, Publication,
-    Rent, RentPrice, RevealedFile, Routed, Routes, SHARES_MIN, Share, Specialization, StakeChange,
-    StakeCount, StakedPool, Supply, Target, Tasks, Validator, Validators, VerdictCommit, Weights,
-    WeightsCommit,
+    DutyKeyHolder, EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount, LivingModel,
+    Migration, Model, ModelCount, Network, Params, PastArchitecture, Piece, Proposal,
+    ProposalCount, Publication, Rent, RentPrice, RevealedFile, Routed, Routes, SHARES_MIN, Share,
+    Specialization, StakeChange, StakeCount, StakedPool, Supply, Target, Tasks, Validator,
+    Validators, VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, StateRead, load};
 use crate::{
@@ -312,6 +312,16 @@ pub fn committee_in(state: &dyn StateRead, epoch: Epoch) -> Option<Committee> {
 /// The validator that has or had a consensus key.
 pub fn key_holder(state: &dyn StateRead, key: &ConsensusKey) -> Option<Address> {
     load(state, &Key::key_holder(key)).map(|KeyHolder(address)| address)
+}
+
+/// The validator whose duty key this is.
+pub fn duty_key_holder(state: &dyn StateRead, key: &Address) -> Option<Address> {
+    load(state, &Key::duty_key_holder(key)).map(|DutyKeyHolder(address)| address)
+}
+
+/// The account whose duties a key may send: the validator that has named it, or its own.
+pub fn acts_for(state: &dyn StateRead, key: &Address) -> Address {
+    duty_key_holder(state, key).unwrap_or(*key)
 }
 
 /// A validator's contribution to an epoch's randomness.

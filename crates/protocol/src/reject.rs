@@ -67,7 +67,8 @@ rejections! {
     AlreadyLeaving = "the validator is already leaving";
     StillJailed { until: Epoch } = "the validator is jailed until epoch {until}";
     ConsensusKeyTaken = "the consensus key belongs or belonged to another validator";
-    BadProof = "the proof is not the consensus key's signature for this validator and chain";
+    DutyKeyTaken = "the duty key belongs to another validator, or is one";
+    BadProof = "the proof is not the key's signature for this validator and chain";
     NoSuchKey = "no validator has or had this consensus key";
     BadEvidence = "the two votes do not prove that one key signed conflicting votes";
     NoShare { pool: PoolId } = "the amount buys no share of {pool}";

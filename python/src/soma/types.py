@@ -316,6 +316,8 @@ class Validator:
     address: str
     consensus_key: str
     next_key: str | None
+    duty_key: str | None
+    """The key that may send its duties, besides its account's."""
     status: str
     """`ready`, `jailed`, `leaving`, `left` or `expelled`."""
     jailed_until: int | None

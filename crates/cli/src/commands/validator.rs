@@ -46,6 +46,17 @@ pub(crate) enum Change {
         #[command(flatten)]
         offline: Offline,
     },
+    /// Name the key that the node signs duties with, so that the account's key can stay elsewhere.
+    DutyKey {
+        /// The key: a name from `soma keys list`, or a file.
+        #[arg(required_unless_present = "none")]
+        name: Option<String>,
+        /// Let no other key than the account's sign duties.
+        #[arg(long, conflicts_with = "name")]
+        none: bool,
+        #[command(flatten)]
+        offline: Offline,
+    },
     /// Give up the seat; the stake remains until it is withdrawn.
     Leave {
         #[command(flatten)]
@@ -110,6 +121,7 @@ impl Change {
         match self {
             Self::Register { offline, .. }
             | Self::Rotate { offline, .. }
+            | Self::DutyKey { offline, .. }
             | Self::Leave { offline }
             | Self::Return { offline }
             | Self::Commission { offline, .. }
@@ -120,7 +132,7 @@ impl Change {
     fn action(&self, global: &Global, chain: Hash, account: Address) -> Result<Action> {
         Ok(match self {
             Self::Register { consensus_key, stake, commission, .. } => {
-                let key = consensus_secret(global, consensus_key)?;
+                let key = named_key(global, consensus_key)?;
                 Action::RegisterValidator(action::RegisterValidator {
                     consensus_key: public(&key),
                     proof: key.prove_possession(&chain, &account),
@@ -129,10 +141,17 @@ impl Change {
                 })
             }
             Self::Rotate { consensus_key, .. } => {
-                let key = consensus_secret(global, consensus_key)?;
+                let key = named_key(global, consensus_key)?;
                 Action::RotateKey(action::RotateKey {
                     consensus_key: public(&key),
                     proof: key.prove_possession(&chain, &account),
+                })
+            }
+            Self::DutyKey { name, .. } => {
+                let key = name.as_deref().map(|name| named_key(global, name)).transpose()?;
+                Action::SetDutyKey(action::SetDutyKey {
+                    duty_key: key.as_ref().map_or(account, SecretKey::address),
+                    proof: key.map_or([0; 64], |key| key.prove_duties(&chain, &account)),
                 })
             }
             Self::Leave { .. } => Action::LeaveValidator(action::LeaveValidator {}),
@@ -148,8 +167,8 @@ impl Change {
     }
 }
 
-/// A consensus key, found as `--key` finds one.
-fn consensus_secret(global: &Global, name: &str) -> Result<SecretKey> {
+/// A key that is not the account's, found as `--key` finds one.
+fn named_key(global: &Global, name: &str) -> Result<SecretKey> {
     network::key(&Global { key: Some(name.to_owned()), ..global.clone() })
 }
 

@@ -41,14 +41,14 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// What the validator with this key owes; `living` are all living models.
+    /// What the validator owes whose duties this key may send; `living` are all living models.
     pub(crate) fn of(
         state: &dyn StateRead,
         height: u64,
         key: &SecretKey,
         living: &[Model],
     ) -> Self {
-        let (me, epoch) = (key.address(), read::clock(state).epoch);
+        let (me, epoch) = (read::acts_for(state, &key.address()), read::clock(state).epoch);
         let has_seat = read::committee(state).seats_validator(&me);
         let published = if has_seat { published(state, &me) } else { Vec::new() };
         let is_registered =
@@ -56,7 +56,7 @@ impl Standing {
         Self {
             height,
             epoch,
-            actions: actions(state, key, has_seat),
+            actions: actions(state, &me, key, has_seat),
             unattested: if has_seat && is_registered {
                 unattested(state, &me, living)
             } else {
@@ -77,24 +77,24 @@ fn beacon_value(key: &SecretKey, chain: &Hash, epoch: Epoch) -> Hash {
     Hash::of_parts("soma beacon value", &[&key.to_bytes(), &chain.0, &epoch.0.to_le_bytes()])
 }
 
-fn actions(state: &dyn StateRead, key: &SecretKey, has_seat: bool) -> Vec<Action> {
-    let (me, chain) = (key.address(), query::chain(state));
-    let Some(validator) = read::validator(state, &me).filter(Validator::is_registered) else {
+fn actions(state: &dyn StateRead, me: &Address, key: &SecretKey, has_seat: bool) -> Vec<Action> {
+    let chain = query::chain(state);
+    let Some(validator) = read::validator(state, me).filter(Validator::is_registered) else {
         return Vec::new();
     };
     let (id, epoch) = (chain.network.chain_id, chain.clock.epoch);
     let next = Epoch(epoch.0.saturating_add(1));
     let mut due = Vec::new();
-    if has_seat && read::beacon_commit(state, next, &me).is_none() {
-        let commitment = commitment::beacon(&id, &me, next, &beacon_value(key, &id, next));
+    if has_seat && read::beacon_commit(state, next, me).is_none() {
+        let commitment = commitment::beacon(&id, me, next, &beacon_value(key, &id, next));
         due.push(Action::CommitBeacon(action::CommitBeacon { epoch: next, commitment }));
     }
     if chain.clock.phase.reveals() {
         let value = beacon_value(key, &id, epoch);
-        let hidden = read::beacon_commit(state, epoch, &me).filter(|beacon| beacon.value.is_none());
+        let hidden = read::beacon_commit(state, epoch, me).filter(|beacon| beacon.value.is_none());
         // A commitment made with another key cannot be revealed with this one.
-        let ours = hidden
-            .filter(|beacon| beacon.commitment == commitment::beacon(&id, &me, epoch, &value));
+        let ours =
+            hidden.filter(|beacon| beacon.commitment == commitment::beacon(&id, me, epoch, &value));
         due.extend(ours.map(|_| Action::RevealBeacon(action::RevealBeacon { epoch, value })));
     }
     // A validator that was jailed for absence returns by itself, if its account can pay for that.

@@ -290,7 +290,7 @@ impl Mempool {
         transaction: &Transaction,
         state: &dyn StateRead,
     ) -> Result<(), Refusal> {
-        let sender = &transaction.sender;
+        let sender = &read::acts_for(state, &transaction.sender);
         let is_validator =
             || read::validator(state, sender).is_some_and(|validator| validator.is_registered());
         match &transaction.action {

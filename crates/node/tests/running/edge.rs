@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use soma_model::Weights;
-use soma_protocol::{Action, Amount, Hash, SecretKey, action};
+use soma_protocol::{
+    Action, Amount, Hash, SecretKey, SignedTransaction, TargetId, Transaction, action,
+};
 use soma_sdk::api::permit::{PERMIT_MS, PeerPermit, UploadPermit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -121,6 +123,65 @@ async fn a_transaction_has_a_place_while_a_hundred_networks_begin_to_send_and_ne
     let alice = network.sender("account-1").await;
     let pay = Action::Transfer(action::Transfer { to: alice.address(), amount: Amount(1) });
     alice.run(pay).await.unwrap();
+}
+
+/// How many transactions a client sends, each as `make` makes it, until it must wait.
+async fn sent_until_limited(
+    network: &Network,
+    client: Ipv4Addr,
+    make: impl Fn(u32) -> SignedTransaction,
+) -> u32 {
+    for number in 0..1_000 {
+        let mut stream = TcpStream::connect(network.api()).await.unwrap();
+        let signed = make(number);
+        let head = format!(
+            "POST /v1/transactions HTTP/1.1\r\nhost: node\r\nx-forwarded-for: {client}\r\n\
+             content-length: {}\r\n\r\n",
+            signed.bytes().len()
+        );
+        stream.write_all(&[head.as_bytes(), signed.bytes()].concat()).await.unwrap();
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).await.unwrap();
+        match &begin[9..] {
+            b"429" => return number,
+            b"422" | b"409" => {}
+            other => panic!("{}", String::from_utf8_lossy(other)),
+        }
+    }
+    panic!("it is never limited");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_sends_duties_that_the_rules_reject_is_charged_for_the_work() {
+    let network = Network::start();
+    let [validator, alice] =
+        ["validator-1", "account-1"].map(|name| network.local.key(name).unwrap());
+    let chain = network.local.genesis().chain_id();
+    let signed = |key: &SecretKey, nonce, fee, action| {
+        let transaction = Transaction {
+            chain,
+            sender: key.address(),
+            nonce,
+            tip: Amount::ZERO,
+            fee_limit: fee,
+            valid_until_ms: u64::MAX,
+            action,
+        };
+        transaction.sign(key)
+    };
+    let payments = sent_until_limited(&network, other(1), |number| {
+        let pay = Action::Transfer(action::Transfer { to: alice.address(), amount: Amount(1) });
+        signed(&alice, 1_000_000 + u64::from(number), Amount::soma(1), pay)
+    })
+    .await;
+    let duties = sent_until_limited(&network, other(2), |number| {
+        let target = TargetId(number + 7);
+        let commitment = Hash([1; 32]);
+        let commit = Action::CommitVerdict(action::CommitVerdict { target, commitment });
+        signed(&validator, 0, Amount::ZERO, commit)
+    })
+    .await;
+    assert!(duties * 2 <= payments, "{duties} duties, {payments} payments");
 }
 
 /// Puts a file there that takes long to download: connections do not hold it.

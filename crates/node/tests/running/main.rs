@@ -9,6 +9,8 @@ mod competition;
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
+mod duty_key;
+#[cfg(test)]
 mod edge;
 #[cfg(test)]
 mod fetch;

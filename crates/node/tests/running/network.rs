@@ -63,26 +63,36 @@ impl Network {
     }
 
     pub(crate) fn start() -> Self {
-        Self::with(|_| (), Vec::new())
+        Self::with(|_| (), |_| ())
+    }
+
+    /// Whose node has this key to sign duties with.
+    pub(crate) fn with_duty_key(key: SecretKey) -> Self {
+        Self::with(|_| (), |config| config.duties = key)
     }
 
     /// With other parameters.
     pub(crate) fn with_params(change: impl FnOnce(&mut Params)) -> Self {
-        Self::with(change, Vec::new())
+        Self::with(change, |_| ())
     }
 
     /// With other nodes' APIs, from which the validator fetches what it lacks.
     pub(crate) fn with_peers(peer_urls: Vec<String>) -> Self {
-        Self::with(|_| (), peer_urls)
+        Self::with(
+            |_| (),
+            |config| {
+                config.settings.peers = (1..).zip(peer_urls).map(peer).collect();
+            },
+        )
     }
 
-    fn with(change: impl FnOnce(&mut Params), peer_urls: Vec<String>) -> Self {
+    fn with(change: impl FnOnce(&mut Params), configure: impl FnOnce(&mut NodeConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut plan = Self::plan();
         change(&mut plan.params);
         let local = Localnet::create(&dir.path().join("state"), &plan).unwrap();
         let mut config = Self::config(&local);
-        config.settings.peers = (1..).zip(peer_urls).map(peer).collect();
+        configure(&mut config);
         let node = soma_node::start(config).unwrap();
         let client = Client::new(node.url()).unwrap();
         let engine = Engine::new(KernelChoice::Auto, 1).unwrap();

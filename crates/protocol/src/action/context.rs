@@ -12,6 +12,7 @@ pub(crate) struct Context<'a> {
     pub(crate) block: &'a BlockInfo,
     /// Place of the transaction in the block.
     pub(crate) index: u32,
+    /// Who acts: the validator, if its duty key has sent what such a key may send.
     pub(crate) sender: Address,
     pub(crate) clock: Clock,
     pub(crate) events: Vec<Event>,
@@ -23,6 +24,9 @@ pub(super) trait Apply {
     /// the operator's command. A duty is free and has no nonce, so it must be one that the rules
     /// accept once and no more.
     const DUTY: bool = false;
+
+    /// Whether a validator's duty key may send it in its validator's name.
+    const BY_DUTY_KEY: bool = Self::DUTY;
 
     /// What the action costs every node beyond reading its bytes, in units that cost as much as a
     /// byte of a transaction: 0.2 us.

@@ -5,6 +5,7 @@ mod context;
 mod transfer;
 pub(crate) mod register_model;
 mod rotate_key;
+mod set_duty_key;
 mod return_validator;
 mod register_validator;
 mod leave_validator;
@@ -76,6 +77,11 @@ macro_rules! actions {
                 match self { $(Self::$name(action) => action.room_bytes(),)* }
             }
 
+            /// Whether a validator's duty key may send it in its validator's name.
+            pub const fn is_by_duty_key(&self) -> bool {
+                match self { $(Self::$name(_) => $name::BY_DUTY_KEY,)* }
+            }
+
             /// Applies the action or rejects it. Anything written before a rejection is discarded.
             pub(crate) fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
                 match self { $(Self::$name(action) => action.apply(context),)* }
@@ -124,6 +130,7 @@ actions! {
     reveal_verdict: RevealVerdict,
     end_phase: EndPhase,
     commit_corpus: CommitCorpus,
+    set_duty_key: SetDutyKey,
 }
 
 impl fmt::Debug for Action {

@@ -56,6 +56,9 @@ impl Apply for RegisterValidator {
         if stake < minimum {
             return Err(Rejection::StakeTooLow { stake, minimum });
         }
+        if read::duty_key_holder(&context.state, &address).is_some() {
+            return Err(Rejection::DutyKeyTaken);
+        }
         check_key(context, &address, &self.consensus_key, &self.proof)?;
         list(context, address, stake)?;
         let (commission_bps, next_commission) = self.commission(context, former.as_ref());
@@ -63,6 +66,7 @@ impl Apply for RegisterValidator {
             address,
             consensus_key: self.consensus_key,
             next_key: None,
+            duty_key: former.as_ref().and_then(|former| former.duty_key),
             pool,
             commission_bps,
             next_commission,

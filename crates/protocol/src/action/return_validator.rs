@@ -14,6 +14,9 @@ use crate::{Event, Rejection};
 pub struct ReturnValidator {}
 
 impl Apply for ReturnValidator {
+    // What it costs is paid by the sender, whoever that is.
+    const BY_DUTY_KEY: bool = true;
+
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let mut validator = context.validator()?;
         if !matches!(validator.status, ValidatorStatus::Jailed | ValidatorStatus::Leaving) {

@@ -110,3 +110,8 @@ pub fn beacon(chain: &Hash, validator: &Address, epoch: Epoch, value: &Hash) -> 
 pub fn possession(chain: &Hash, validator: &Address, key: &ConsensusKey) -> Hash {
     Hash::of_parts("soma consensus key", &[&chain.0, &validator.0, &key.0])
 }
+
+/// What a duty key signs to prove that its holder acts for a validator.
+pub fn duty_key(chain: &Hash, validator: &Address, key: &Address) -> Hash {
+    Hash::of_parts("soma duty key", &[&chain.0, &validator.0, &key.0])
+}

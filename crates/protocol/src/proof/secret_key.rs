@@ -29,6 +29,11 @@ impl SecretKey {
         self.sign_bytes(&bytes.0)
     }
 
+    /// The proof with which a validator takes this key as its duty key.
+    pub fn prove_duties(&self, chain: &Hash, validator: &Address) -> [u8; 64] {
+        self.sign_bytes(&commitment::duty_key(chain, validator, &self.address()).0)
+    }
+
     /// Signs bytes, which must begin with a domain that is used for nothing else.
     pub(crate) fn sign_bytes(&self, bytes: &[u8]) -> [u8; 64] {
         self.0.sign(bytes).to_bytes()

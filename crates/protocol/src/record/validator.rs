@@ -39,6 +39,8 @@ pub struct Validator {
     pub consensus_key: ConsensusKey,
     /// The key that replaces it as soon as its seat may change.
     pub next_key: Option<ConsensusKey>,
+    /// The key that may send its duties, besides its account's.
+    pub duty_key: Option<Address>,
     /// Its stake.
     pub pool: Pool,
     /// The operator's share of what it earns, in ten-thousandths.
@@ -78,6 +80,10 @@ pub struct Validators(pub Vec<Address>);
 /// evidence signed with it counts against that validator even after it has changed its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct KeyHolder(pub Address);
+
+/// The validator that has named this key as its duty key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct DutyKeyHolder(pub Address);
 
 /// A seat of the committee.
 #[derive(

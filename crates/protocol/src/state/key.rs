@@ -103,6 +103,8 @@ kinds! {
     validator(address: &Address) = "validator", [address.0];
     /// [`KeyHolder`](crate::record::KeyHolder) of a consensus key.
     key_holder(key: &ConsensusKey) = "key holder", [key.0];
+    /// [`DutyKeyHolder`](crate::record::DutyKeyHolder) of a duty key.
+    duty_key_holder(key: &Address) = "duty key holder", [key.0];
     /// [`Committee`](crate::record::Committee) by its number.
     committee(number: u32) = "committee", [number.to_le_bytes()];
     /// [`LastCommittee`](crate::record::LastCommittee).

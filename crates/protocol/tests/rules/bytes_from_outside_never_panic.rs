@@ -206,6 +206,9 @@ fn any_action_of_validators() -> impl Strategy<Value = Action> {
         (consensus_key(), bytes_64()).prop_map(|(consensus_key, proof)| Action::RotateKey(
             action::RotateKey { consensus_key, proof }
         )),
+        (any::<[u8; 32]>(), bytes_64()).prop_map(|(duty_key, proof)| {
+            Action::SetDutyKey(action::SetDutyKey { duty_key: Address(duty_key), proof })
+        }),
         Just(Action::LeaveValidator(action::LeaveValidator {})),
         Just(Action::ReturnValidator(action::ReturnValidator {})),
         evidence.prop_map(|(consensus_key, [term, view], first, second)| {

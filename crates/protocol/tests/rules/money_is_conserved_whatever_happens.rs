@@ -2,7 +2,7 @@
 //! After every block the whole state is legal and not one base unit has appeared or vanished.
 
 use crate::library::{self, text_of};
-use crate::validators_and_seats::{evidence, notarize, register, rotate};
+use crate::validators_and_seats::{evidence, notarize, register, rotate, set_duty_key};
 use crate::validators_vote_and_models_migrate::{larger, larger_release, parameter, vote};
 use crate::world::{
     Data, OPERATOR, OTHER, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, VALIDATOR,
@@ -49,6 +49,7 @@ enum Step {
     /// Whether the proof of possession is its own or another's.
     RegisterValidator(u8, u64, bool),
     RotateKey(u8, bool),
+    SetDutyKey(u8, bool),
     Leave,
     Return,
     /// The key whose holder is accused, with two votes that contradict each other or are equal.
@@ -140,6 +141,7 @@ fn step_with_stake() -> impl Strategy<Value = Step> {
         2 => (key.clone(), soma, own)
             .prop_map(|(key, soma, own)| Step::RegisterValidator(key, soma, own)),
         1 => (key.clone(), own).prop_map(|(key, own)| Step::RotateKey(key, own)),
+        1 => (key.clone(), own).prop_map(|(key, own)| Step::SetDutyKey(key, own)),
         1 => Just(Step::Leave),
         1 => Just(Step::Return),
         1 => (key, any::<bool>()).prop_map(|(key, truly)| Step::Report(key, truly)),
@@ -329,6 +331,7 @@ fn actions_with_stake(world: &World, actor: Person, step: &Step) -> Vec<(Person,
         }
         Step::RegisterValidator(key, soma, own) => register(world, prover(own), key, soma),
         Step::RotateKey(key, own) => rotate(world, prover(own), key),
+        Step::SetDutyKey(key, own) => set_duty_key(world, prover(own), &Person(key).key()),
         Step::Leave => Action::LeaveValidator(action::LeaveValidator {}),
         Step::Return => {
             let all = validators(world).into_iter().chain([actor]);

@@ -7,8 +7,8 @@ use crate::world::{
 use soma_protocol::evidence::{Ballot, Evidence, SignedBallot, signed_bytes};
 use soma_protocol::record::ValidatorStatus;
 use soma_protocol::{
-    Action, Amount, ConsensusKey, Event, GenesisAccount, Hash, Rejection, SecretKey, action,
-    commitment, read,
+    Action, Amount, ConsensusKey, Event, GenesisAccount, Hash, PoolId, Rejection, SecretKey,
+    action, commitment, read,
 };
 
 fn consensus_secret(number: u8) -> SecretKey {
@@ -32,6 +32,13 @@ pub(crate) fn rotate(world: &World, person: Person, key: u8) -> Action {
     Action::RotateKey(action::RotateKey {
         consensus_key: consensus_key(key),
         proof: consensus_secret(key).prove_possession(&world.chain, &person.address()),
+    })
+}
+
+pub(crate) fn set_duty_key(world: &World, person: Person, key: &SecretKey) -> Action {
+    Action::SetDutyKey(action::SetDutyKey {
+        duty_key: key.address(),
+        proof: key.prove_duties(&world.chain, &person.address()),
     })
 }
 
@@ -317,4 +324,73 @@ fn votes_that_an_honest_validator_signs_are_no_evidence() {
     let forged = Action::ReportEquivocation(action::ReportEquivocation { evidence });
     assert_eq!(world.act(RIVAL, forged), Err(Rejection::BadEvidence));
     assert_eq!(status(&world, OWNER), ValidatorStatus::Ready);
+}
+
+/// A validator's contribution to the beacon of the next epoch.
+fn contribution(world: &World, validator: Person) -> Action {
+    let epoch = world.epoch().next();
+    let value = Hash::of_bytes(b"value");
+    let commitment = commitment::beacon(&world.chain, &validator.address(), epoch, &value);
+    Action::CommitBeacon(action::CommitBeacon { epoch, commitment })
+}
+
+#[test]
+fn a_duty_key_sends_duties_and_nothing_else_until_the_account_names_another() {
+    let mut world = World::with(|_| ());
+    let (first, second) = (RIVAL, OTHER);
+    assert_eq!(
+        world.act(first, contribution(&world, VALIDATOR)),
+        Err(Rejection::NotValidator),
+        "it is not named yet"
+    );
+    world.must(VALIDATOR, set_duty_key(&world, VALIDATOR, &first.key()));
+    world.must(first, contribution(&world, VALIDATOR));
+    let beacon = read::beacon_commit(&world.state, world.epoch().next(), &VALIDATOR.address());
+    assert!(beacon.is_some(), "it counts for the validator");
+    // What moves stake or changes keys needs the account.
+    let pool = PoolId::Validator(VALIDATOR.address());
+    for action in [
+        rotate(&world, VALIDATOR, 9),
+        set_duty_key(&world, VALIDATOR, &second.key()),
+        Action::LeaveValidator(action::LeaveValidator {}),
+        Action::VoteRentPrice(action::VoteRentPrice { price: Amount(1) }),
+    ] {
+        assert_eq!(world.act(first, action), Err(Rejection::NotValidator));
+    }
+    let before = read::validator(&world.state, &VALIDATOR.address()).unwrap();
+    let take = Action::WithdrawStake(action::WithdrawStake { pool, amount: Amount::soma(1) });
+    assert!(world.act(first, take).is_err());
+    let after = read::validator(&world.state, &VALIDATOR.address()).unwrap();
+    assert_eq!(before.pool, after.pool);
+    // The account replaces it at once, and its own key counts as before.
+    world.go_to_next_epoch();
+    world.must(VALIDATOR, set_duty_key(&world, VALIDATOR, &second.key()));
+    assert_eq!(world.act(first, contribution(&world, VALIDATOR)), Err(Rejection::NotValidator));
+    world.must(second, contribution(&world, VALIDATOR));
+    world.must(
+        VALIDATOR,
+        Action::SetDutyKey(action::SetDutyKey { duty_key: VALIDATOR.address(), proof: [0; 64] }),
+    );
+    assert_eq!(read::acts_for(&world.state, &second.address()), second.address());
+    world.go_to_next_epoch();
+    world.must(VALIDATOR, contribution(&world, VALIDATOR));
+}
+
+#[test]
+fn a_duty_key_acts_for_one_validator_that_its_holder_has_agreed_to() {
+    let mut world = World::with(|genesis| {
+        genesis.validators.push(validator(SECOND_VALIDATOR, 1_000));
+    });
+    let unasked = Action::SetDutyKey(action::SetDutyKey {
+        duty_key: RIVAL.address(),
+        proof: RIVAL.key().prove_duties(&world.chain, &SECOND_VALIDATOR.address()),
+    });
+    assert_eq!(world.act(VALIDATOR, unasked), Err(Rejection::BadProof));
+    let another = set_duty_key(&world, VALIDATOR, &SECOND_VALIDATOR.key());
+    assert_eq!(world.act(VALIDATOR, another), Err(Rejection::DutyKeyTaken), "it is a validator");
+    world.must(VALIDATOR, set_duty_key(&world, VALIDATOR, &RIVAL.key()));
+    let shared = set_duty_key(&world, SECOND_VALIDATOR, &RIVAL.key());
+    assert_eq!(world.act(SECOND_VALIDATOR, shared), Err(Rejection::DutyKeyTaken));
+    let registers = register(&world, RIVAL, 9, 1);
+    assert_eq!(world.act(RIVAL, registers), Err(Rejection::DutyKeyTaken));
 }

@@ -33,6 +33,8 @@ pub struct Validator {
     pub consensus_key: HashText,
     /// The key that replaces it.
     pub next_key: Option<HashText>,
+    /// The key that may send its duties, besides its account's.
+    pub duty_key: Option<AddressText>,
     /// Its seat in the committee, from 0; null without a seat.
     pub seat: Option<u32>,
     /// The stake that its seat counts in this epoch, in base units; null without a seat.

@@ -40,6 +40,7 @@ fn with_seat(record: &record::Validator, seats: &[Seat]) -> Validator {
         address: Text(record.address),
         consensus_key: key(record.consensus_key),
         next_key: record.next_key.map(key),
+        duty_key: record.duty_key.map(Text),
         seat: seat.map(|(number, _)| number),
         seat_stake: seat.map(|(_, seat)| seat.stake.into()),
         status,

@@ -1,0 +1,25 @@
+//! A validator whose account's key is not on the machine of its node.
+
+use soma_protocol::{Action, Phase, SecretKey, action};
+
+use crate::network::{Network, wait_until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_a_duty_key_does_its_validators_duties_without_the_accounts_key() {
+    let duty_key = SecretKey::from_bytes(&[99; 32]);
+    let network = Network::with_duty_key(duty_key.clone());
+    let is_barred = async || {
+        let troubles = network.client.status().await.unwrap().troubles;
+        troubles.iter().any(|trouble| trouble.code == "duty_key_unknown")
+    };
+    wait_until("the node says that it may send no duties", is_barred).await;
+    let account = network.sender("validator-1").await;
+    let named = Action::SetDutyKey(action::SetDutyKey {
+        duty_key: duty_key.address(),
+        proof: duty_key.prove_duties(&account.chain(), &account.address()),
+    });
+    account.run(named).await.unwrap();
+    // Each epoch waits for the validator's beacons.
+    network.go_to(3, Phase::Compete).await;
+    wait_until("nothing is wrong anymore", async || !is_barred().await).await;
+}
