@@ -247,22 +247,49 @@ class Restarting:
         events = [{"cursor": f"{height}-0", "event": {}} for height in (first, first + 1)]
         lines = [f": comment\ndata: {json.dumps(event)}\n\n".encode() for event in events]
         half = lines[0] + lines[1][:20]
-        content = half if outage == "end" else interrupted(half, len(half))
+        sent = 5 if outage == "silent" else len(half)
+        content = half if outage == "end" else interrupted(half, sent)
         return httpx.Response(200, content=content)
+
+    def client(self, height):
+        """A client of the node, which tells its height once."""
+        client, heights = soma.Client("http://node"), iter([argparse.Namespace(height=height)])
+        client._http = httpx.Client(base_url="http://node", transport=httpx.MockTransport(self))
+        client.status = lambda: next(heights)
+        return client
 
 
 def test_events_continue_after_their_cursor_when_the_node_restarts(impatient):
     node = Restarting(["end", httpx.ConnectError("refused"), 503, "interrupted"])
-    client = soma.Client("http://node")
-    client._http = httpx.Client(base_url="http://node", transport=httpx.MockTransport(node))
-    events = client.events()
+    events = node.client(height=0).events()
     assert [next(events)["cursor"] for _ in range(4)] == ["1-0", "2-0", "3-0", "4-0"]
-    assert node.asked == [None, "1-0", "1-0", "1-0", "2-0", "3-0"]
-    dead = soma.Client("http://node")
-    refused = httpx.MockTransport(Restarting([httpx.ConnectError("refused")] * 20))
-    dead._http = httpx.Client(base_url="http://node", transport=refused)
+    assert node.asked == ["0-4294967295", "1-0", "1-0", "1-0", "2-0", "3-0"]
+    dead = Restarting([httpx.ConnectError("refused")] * 20)
     with pytest.raises(httpx.ConnectError):
-        next(dead.events())
+        next(dead.client(height=0).events())
+
+
+def test_events_from_now_on_miss_none_though_the_first_connection_breaks_before_one(impatient):
+    node = Restarting(["silent", 503, httpx.ReadError("reset")])
+    assert next(node.client(height=7).events())["cursor"] == "8-0"
+    assert node.asked == ["7-4294967295"] * 4
+
+    async def first(node):
+        client = soma.AsyncClient("http://node")
+        transport = httpx.MockTransport(node)
+        client._http = httpx.AsyncClient(base_url="http://node", transport=transport)
+        heights = iter([argparse.Namespace(height=7)])
+
+        async def status():
+            return next(heights)
+
+        client.status = status
+        async for event in client.events():
+            return event
+
+    node = Restarting([httpx.ConnectError("refused"), 503, "end"])
+    assert asyncio.run(first(node))["cursor"] == "8-0"
+    assert node.asked == ["7-4294967295"] * 3
 
 
 def answering(answer):

@@ -177,23 +177,6 @@ fn file_error(path: &Path, error: &std::io::Error) -> Error {
     Error::file(path, "read", error)
 }
 
-/// The file that a command writes: the named one, or one of this name in the current folder, which
-/// must be new because nobody asked for it to be replaced.
-///
-/// # Errors
-/// [`Code::FileExists`].
-pub(crate) fn new_file(named: Option<PathBuf>, name: String) -> Result<PathBuf> {
-    if let Some(path) = named {
-        return Ok(path);
-    }
-    let path = PathBuf::from(name);
-    if path.exists() {
-        let message = format!("{} already exists", path.display());
-        return Err(Error::new(Code::FileExists, message).hint("choose another file: -o FILE"));
-    }
-    Ok(path)
-}
-
 /// A path in JSON. A name that is not UTF-8 has U+FFFD where it is not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shown<'a>(pub(crate) &'a Path);

@@ -17,6 +17,7 @@ mod error;
 mod keyboard;
 mod harmless;
 mod output;
+mod output_file;
 mod signals;
 mod data;
 mod global;

@@ -14,7 +14,7 @@ use soma_sdk::SdkError;
 use soma_sdk::api::{Clock, Status};
 use soma_sdk::client::Client;
 use soma_sdk::corpus::Corpus;
-use soma_sdk::keys::{KeyFolder, KeyPath};
+use soma_sdk::keys::{KeyFolder, KeyPath, OpenKey};
 use soma_sdk::obligation::Obligation;
 use soma_sdk::patience::{Listener, QUIET};
 use soma_sdk::sender::Sender;
@@ -183,20 +183,15 @@ pub(crate) fn account(global: &Global, named: Option<Address>) -> Result<Address
 
 /// Opens the key of `--key`, asking for its passphrase if it has one.
 pub(crate) fn key(global: &Global) -> Result<SecretKey> {
-    let path = key_path(global)?;
-    unlock(global, &path, |passphrase| path.load(passphrase))
+    Ok(unlock(global, &key_path(global)?)?.key())
 }
 
-/// Does something with a key, asking for its passphrase if it has one.
-pub(crate) fn unlock<T>(
-    global: &Global,
-    key: &KeyPath,
-    work: impl Fn(Option<&str>) -> std::result::Result<T, SdkError>,
-) -> Result<T> {
-    match work(None) {
+/// Opens a key, asking for its passphrase if it has one.
+pub(crate) fn unlock(global: &Global, key: &KeyPath) -> Result<OpenKey> {
+    match key.open(None) {
         Err(SdkError::PassphraseNeeded { .. }) => {
             let passphrase = passphrase(global, &format!("Passphrase of {}: ", key.name()))?;
-            Ok(work(Some(&passphrase))?)
+            Ok(key.open(Some(&passphrase))?)
         }
         Err(error @ SdkError::KeyMissing { .. }) => Err(Error::from(error).hint(
             "create one with `soma keys new`, or start `soma localnet`, which has funded keys",
@@ -216,17 +211,20 @@ pub(crate) fn passphrase(global: &Global, question: &str) -> Result<Zeroizing<St
 pub(crate) struct SecretText {
     /// What it is called.
     what: &'static str,
+    /// The code of the error when it is neither given nor can be asked for.
+    needed: Code,
     /// The flag that names a file with it.
     flag: &'static str,
 }
 
 /// A passphrase, in a file that `flag` names.
 pub(crate) const fn a_passphrase(flag: &'static str) -> SecretText {
-    SecretText { what: "passphrase", flag }
+    SecretText { what: "passphrase", needed: Code::PassphraseNeeded, flag }
 }
 
 /// The words of a key.
-pub(crate) const WORDS: SecretText = SecretText { what: "words", flag: "--words" };
+pub(crate) const WORDS: SecretText =
+    SecretText { what: "words", needed: Code::WordsNeeded, flag: "--words" };
 
 impl SecretText {
     /// Reads it from `file`, or asks for it at the terminal. It is wiped from memory when it is
@@ -242,12 +240,14 @@ impl SecretText {
                 .map(Zeroizing::new)
                 .map_err(|error| Error::file(Path::new("the terminal"), "read", &error))?,
             None => {
-                let Self { what, flag } = self;
-                let message = match what {
-                    "words" => "the words of a key are needed, but there is no terminal to ask",
+                let Self { needed, flag, .. } = self;
+                let message = match needed {
+                    Code::WordsNeeded => {
+                        "the words of a key are needed, but there is no terminal to ask for them"
+                    }
                     _ => "a passphrase is needed, but there is no terminal to ask for it",
                 };
-                return Err(Error::new(Code::PassphraseNeeded, message)
+                return Err(Error::new(needed, message)
                     .hint(format!("pass a file with {flag} FILE, or - for standard input")));
             }
         };
@@ -271,7 +271,7 @@ impl SecretText {
 
     /// The file cannot be read. What was named is not shown: it may be the secret itself.
     fn unread(self, error: &std::io::Error) -> Error {
-        let Self { what, flag } = self;
+        let Self { what, flag, .. } = self;
         Error::new(Code::of_io(error), format!("cannot read the {what} file: {error}"))
             .hint(format!("name a file that holds the {what}: {flag} FILE"))
     }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::network;
 use crate::output::Output;
+use crate::output_file::{self, Existing};
 
 /// Size limit of a transaction's file: twice the longest transaction in hex, and names.
 const FILE_BYTES_MAX: usize = 1 << 20;
@@ -54,8 +55,7 @@ impl Offline {
             Error::usage("it is not known which chain the transaction is for")
                 .hint("name it: --chain ID; `soma genesis show` prints the id of a genesis")
         })?;
-        let checked = soma_os::file::check_output(path);
-        checked.map_err(|error| Error::file(path, "write", &error))?;
+        output_file::check(path, Existing::Replaced)?;
         let key = network::key(global)?;
         let valid_ms = u64::try_from(self.valid_for.as_millis()).unwrap_or(u64::MAX);
         let terms = Terms {

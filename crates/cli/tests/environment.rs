@@ -164,6 +164,12 @@ fn a_key_is_made_again_from_its_words_and_no_command_prints_them_unasked() {
     let import = ["keys", "import", "bob", "--words", &words, "--passphrase-file", &new];
     let imported = json(home.path(), &import);
     assert_eq!(imported["address"], made["address"]);
+    // Whichever is missing is named: the words first, then the passphrase of the new key.
+    let said = fails(&soma(home.path(), &["keys", "import", "eve"]), 3, "words_needed");
+    assert!(said.contains("hint: pass a file with --words FILE"), "{said}");
+    let said = soma(home.path(), &["keys", "import", "eve", "--words", &words]);
+    let said = fails(&said, 3, "passphrase_needed");
+    assert!(said.contains("hint: pass a file with --passphrase-file FILE"), "{said}");
     fails(&soma(home.path(), &import), 3, "key_exists");
     std::fs::write(&words, phrase.replacen(' ', " zoo ", 1)).unwrap();
     let wrong = soma(home.path(), &["keys", "import", "eve", "--words", &words, "--local"]);
@@ -171,6 +177,52 @@ fn a_key_is_made_again_from_its_words_and_no_command_prints_them_unasked() {
     let two: Vec<&str> = phrase.split(' ').take(2).collect();
     assert!(!said.contains(&two.join(" ")), "{said}");
     assert!(!home.path().join("keys/eve.json").exists());
+}
+
+/// Commands that write a file to the path that follows, and whether they replace what lies there.
+const WRITING: [(&[&str], bool); 6] = [
+    (&["score", DATA, "-m", WEIGHTS, "--arch", ARCH, "--receipt"], true),
+    (&["score", DATA, "-m", WEIGHTS, "--arch", ARCH, "--dump"], true),
+    (&["embed", DATA, "-m", WEIGHTS, "--arch", ARCH, "-o"], true),
+    (&["keys", "export", "alice", "-o"], false),
+    (&["keys", "export", "alice", "--words", "-o"], false),
+    (&["genesis", "new", "--name", "network"], false),
+];
+const DATA: &str = "vectors/tiny_text/data.bin";
+const WEIGHTS: &str = "vectors/tiny_text/weights.safetensors";
+const ARCH: &str = "vectors/tiny_text/config.json";
+
+#[test]
+fn what_lies_where_a_command_writes_is_replaced_or_kept_by_one_rule() {
+    let home = tempfile::tempdir().unwrap();
+    json(home.path(), &["keys", "new", "alice", "--local"]);
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let [new, folder, link] = ["new.safetensors", "folder.safetensors", "link.safetensors"];
+    let [new, folder, link] = [new, folder, link].map(path);
+    let absent = path("absent/new.safetensors");
+    std::fs::create_dir(&folder).unwrap();
+    for (command, replaces) in WRITING {
+        let write = |to: &str| soma(home.path(), &[command, &[to]].concat());
+        fails(&write(&folder), 1, "not_a_file");
+        fails(&write(&absent), 4, "file_not_found");
+        std::fs::write(&new, "old").unwrap();
+        std::os::unix::fs::symlink(&new, &link).unwrap();
+        for to in [&link, &new] {
+            let written = write(to);
+            if replaces {
+                assert!(written.status.success(), "{command:?}: {}", stderr(&written));
+                assert_ne!(std::fs::read(&new).unwrap(), b"old", "{command:?}");
+            } else {
+                fails(&written, 1, "file_exists");
+                assert_eq!(std::fs::read(&new).unwrap(), b"old", "{command:?}");
+            }
+            assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        }
+        std::fs::remove_file(&link).unwrap();
+        std::fs::remove_file(&new).unwrap();
+        let written = write(&new);
+        assert!(written.status.success(), "{command:?}: {}", stderr(&written));
+    }
 }
 
 #[test]

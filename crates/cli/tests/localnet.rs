@@ -408,6 +408,11 @@ fn find_ranks_public_models_as_score_does_and_embed_uses_the_best() {
     }
     let top = network.json(&["find", &a, "--top", "1"]);
     assert_eq!(top["models"].as_array().unwrap().len(), 1);
+    // Less than a chunk says nothing about data, so it is never less.
+    let sampled = network.json(&["find", &a, "--sample", "1"]);
+    assert_eq!((&sampled["sample_bytes"], &sampled["bytes"]), (&64.into(), &420.into()));
+    let sampled = String::from_utf8(network.run(&["find", &a, "--sample", "1"]).stdout).unwrap();
+    assert!(sampled.lines().next().unwrap().ends_with("  64 of 420 bytes"), "{sampled}");
     // With fewer candidates than models, some are not even scored.
     let narrowed = network.run(&["find", &a, "--candidates", "1", "--json"]);
     assert!(stderr(&narrowed).contains("1 of 2 models are scored"), "{}", stderr(&narrowed));

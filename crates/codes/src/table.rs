@@ -672,6 +672,9 @@ codes! {
     BadWords = "bad_words", Config:
         "A key is 24 English words of BIP-39; the last one has a checksum of the others.",
         "compare each word with the paper that they are written on";
+    WordsNeeded = "words_needed", Config:
+        "A key is made from its 24 words, which were neither given nor could be asked for.",
+        "put the words into a file: --words FILE, or - for standard input";
     NoWords = "no_words", Config:
         "Only a key that was made from words can be written as words.",
         "back up its file: `soma keys export NAME -o FILE`";
@@ -691,7 +694,7 @@ codes! {
         "see the warnings; make the files readable, or leave them out";
     FileExists = "file_exists", Failed:
         "The file already exists.",
-        "choose another name with -o, or delete the file";
+        "name another file, or move this one away";
     FilePermission = "file_permission", Failed:
         "This user may not use the file or folder.",
         "check the permissions of the file and its folder";

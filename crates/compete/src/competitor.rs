@@ -48,20 +48,22 @@ impl Competitor<'_> {
         self.sender.at_stake().dues()
     }
 
-    /// Stores the obligation, then sends the action that creates it; retires it only if the action
-    /// can never take effect, and no earlier attempt may have.
-    pub(crate) async fn send(&self, obligation: Obligation, action: Action) -> Result {
-        let is_new = !self.spool.has(&obligation)?;
-        if is_new {
-            self.spool.put(obligation.clone())?;
-        }
+    /// Sends the action that creates an obligation, which is in the spool; retires it only if the
+    /// action can never take effect, and no earlier attempt may have: `is_new` says that there was
+    /// none.
+    pub(crate) async fn send(
+        &self,
+        obligation: &Obligation,
+        is_new: bool,
+        action: Action,
+    ) -> Result {
         match self.sender.run(action).await {
             Ok(_) => Ok(()),
             Err(error) if DONE_BEFORE.contains(&error.code()) => Ok(()),
             Err(error) => {
                 // Only after a time limit the fate of the transaction is not known.
                 if is_new && !matches!(error, SdkError::Timeout { .. }) {
-                    self.spool.retire(&obligation, false)?;
+                    self.spool.retire(obligation, false)?;
                 }
                 Err(error.into())
             }

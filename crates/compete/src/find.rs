@@ -4,10 +4,11 @@
 //! It needs no account, and the data never leaves this machine.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use soma_architecture::embedding::{Length, distance, length_squared, mean};
-use soma_model::{Architecture, Report};
+use soma_model::{Architecture, Report, Weights};
 use soma_os::data::{self, DataFile};
 use soma_protocol::{Hash, ModelId};
 use soma_sdk::api::{Model, ModelStatus};
@@ -16,7 +17,7 @@ use soma_sdk::client::Client;
 use crate::documents::Document;
 use crate::error::{CompeteError, Result};
 use crate::observer::{Level, Observer};
-use crate::scoring::{ModelSet, Scores, Scoring};
+use crate::scoring::{ModelSet, Opened, Scores, Scoring};
 use crate::weights::ModelFile;
 
 /// Public models, and the means of scoring data with them.
@@ -26,6 +27,9 @@ pub struct Finder<'a> {
     scoring: Scoring<'a>,
     architecture: Architecture,
     models: Vec<Model>,
+    opened: Opened,
+    /// The models of which it was told that they are left out.
+    told: BTreeSet<u32>,
 }
 
 /// A model and how well it predicts a document.
@@ -55,7 +59,8 @@ impl<'a> Finder<'a> {
         if models.is_empty() {
             return Err(CompeteError::NoPublicModel);
         }
-        Ok(Self { client, scoring, architecture, models })
+        let (opened, told) = (Opened::default(), BTreeSet::new());
+        Ok(Self { client, scoring, architecture, models, opened, told })
     }
 
     /// The architecture of the models.
@@ -113,16 +118,20 @@ impl<'a> Finder<'a> {
         Ok(())
     }
 
-    /// For each document the models that have a score for it, the best first.
+    /// For each document the models that have a score for it, the best first. Models stay open for
+    /// the next documents.
     ///
     /// # Errors
     /// Those of [`Scoring::score`], if no model can be had.
     pub async fn find(
-        &self,
+        &mut self,
         documents: &[Document],
         observer: &dyn Observer,
     ) -> Result<Vec<Vec<Found>>> {
-        let scores = self.score(&self.models, documents, observer).await?;
+        let models = std::mem::take(&mut self.models);
+        let scores = self.score(&models, documents, observer).await;
+        self.models = models;
+        let scores = scores?;
         let found = |index: usize| {
             let found = self.models.iter().filter_map(|model| {
                 let file = file_of(model)?;
@@ -136,8 +145,22 @@ impl<'a> Finder<'a> {
         Ok((0..documents.len()).map(found).collect())
     }
 
+    /// The weights of a model that was found.
+    ///
+    /// # Errors
+    /// Same as [`WeightsCache::open`](crate::WeightsCache::open).
+    pub async fn open(mut self, found: &Found, observer: &dyn Observer) -> Result<Weights> {
+        match self.opened.take(found.file) {
+            Some(weights) => weights,
+            None => {
+                let Self { client, scoring, architecture, .. } = self;
+                scoring.weights.open(client, &found.file, &architecture, observer).await
+            }
+        }
+    }
+
     async fn score(
-        &self,
+        &mut self,
         models: &[Model],
         documents: &[Document],
         observer: &dyn Observer,
@@ -148,14 +171,17 @@ impl<'a> Finder<'a> {
             seed: Hash([0; 32]),
             files: models.iter().filter_map(file_of).collect(),
         };
-        let scores = self.scoring.score(self.client, &set, documents, None, observer).await?;
+        self.scoring.open(self.client, &set, &mut self.opened, observer).await?;
         for model in models {
-            if let Some(error) = file_of(model).and_then(|file| scores.failure(file)) {
+            let failure = file_of(model).and_then(|file| self.opened.failure(file));
+            if let Some(error) = failure
+                && self.told.insert(model.id)
+            {
                 let text = format!("model {} is left out: {error}", model.id);
                 observer.notice(Level::Warning, &text);
             }
         }
-        Ok(scores)
+        self.scoring.score_with(&set, &mut self.opened, documents, None, observer)
     }
 }
 
@@ -163,8 +189,9 @@ fn file_of(model: &Model) -> Option<ModelFile> {
     model.weights.as_ref().map(ModelFile::from)
 }
 
-/// A file's content, or if it is longer than `bytes_max`, whole chunks of it that are spread evenly
-/// over it, so that their scores are those that they have in the file.
+/// A file's content, or if it is longer than `bytes_max` and than a chunk, whole chunks of it that
+/// are spread evenly over it, at least one, so that their scores are those that they have in the
+/// file.
 ///
 /// # Errors
 /// [`CompeteError::File`].
@@ -172,18 +199,24 @@ pub fn sample(file: &DataFile, bytes_max: usize, architecture: &Architecture) ->
     let DataFile { path, size_bytes } = file;
     let read = |offset, length| read_part(path, offset, length);
     let positions = architecture.positions as usize;
+    let bytes_max = sample_bytes(bytes_max, architecture);
     let name = path.to_string_lossy().into_owned();
     if *size_bytes <= bytes_max as u64 {
         return Ok(Document::new(name, read(0, bytes_max)?));
     }
     let chunks = size_bytes / positions as u64;
-    let count = (bytes_max / positions).max(1) as u64;
+    let count = (bytes_max / positions) as u64;
     let mut bytes = Vec::new();
-    for piece in 0..count.min(chunks) {
-        let chunk = piece * chunks / count.min(chunks);
+    for piece in 0..count {
+        let chunk = piece * chunks / count;
         bytes.extend(read(chunk * positions as u64, positions)?);
     }
     Ok(Document::new(name, bytes))
+}
+
+/// The most bytes of a sample of which `bytes_max` are asked for: less than a chunk says nothing.
+pub fn sample_bytes(bytes_max: usize, architecture: &Architecture) -> usize {
+    bytes_max.max(architecture.positions as usize)
 }
 
 fn read_part(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
@@ -217,6 +250,23 @@ mod tests {
             let at = |chunk: &[u8]| content.chunks(8).position(|piece| piece == chunk).unwrap();
             let places: Vec<usize> = bytes.chunks(8).map(at).collect();
             assert!(places.is_sorted() && places[3] >= size / 8 * 3 / 4, "{size}: {places:?}");
+        }
+    }
+
+    #[test]
+    fn a_sample_is_at_least_a_chunk_or_the_whole_of_a_shorter_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let architecture = Architecture { positions: 8, ..Architecture::nano() };
+        for size in [1_usize, 5, 7, 8, 9, 80] {
+            let content: Vec<u8> = (0..=250).cycle().take(size).collect();
+            std::fs::write(&path, &content).unwrap();
+            let file = DataFile { path: path.clone(), size_bytes: size as u64 };
+            for bytes_max in 1..8 {
+                let sampled = sample(&file, bytes_max, &architecture).unwrap();
+                let bytes = sampled.bytes().unwrap();
+                assert_eq!(*bytes, content[..size.min(8)], "{bytes_max} of {size}");
+            }
         }
     }
 }

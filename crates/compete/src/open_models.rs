@@ -78,12 +78,20 @@ impl OpenModels {
     /// # Errors
     /// Same as [`open`]; [`soma_model::Error::Changed`] if the file is no longer the same.
     pub fn get(&mut self, index: usize) -> Result<&Weights> {
-        let weights = match self.models[index].weights.take() {
-            Some(weights) => weights,
-            None => self.reopen(index)?,
-        };
+        let weights = self.take(index)?;
         self.latest = index;
         Ok(self.models[index].weights.insert(weights))
+    }
+
+    /// Takes the weights of a model out, opened again if need be.
+    ///
+    /// # Errors
+    /// Same as [`Self::get`].
+    pub fn take(&mut self, index: usize) -> Result<Weights> {
+        match self.models[index].weights.take() {
+            Some(weights) => Ok(weights),
+            None => self.reopen(index),
+        }
     }
 
     fn reopen(&mut self, index: usize) -> Result<Weights> {

@@ -91,7 +91,9 @@ impl Competitor<'_> {
             let reveal = self.reveal_in(epoch, &offer, &encrypted);
             self.tell_stake(&model, epoch, reveal.size_bytes).await?;
             let action = reveal.commit();
-            match self.send(Obligation::Reveal(reveal), action).await {
+            let obligation = Obligation::Reveal(reveal);
+            let is_new = self.spool.put_new(&obligation)?;
+            match self.send(&obligation, is_new, action).await {
                 // The epoch ended while the commit was on its way.
                 Err(error) if error.code() == Code::WrongEpoch => {}
                 sent => {
@@ -155,8 +157,11 @@ impl Competitor<'_> {
         let mut public = model.weights.iter().chain(&model.next);
         let public = public.find(|weights| weights.hash.0 == offer.weights_hash);
         if let Some(weights) = public
-            && let Some(key) =
-                self.spool.revealed_key(offer.weights_hash, weights.ciphertext_hash.0)?
+            && let Some(key) = self.spool.revealed_key(
+                offer.model,
+                offer.weights_hash,
+                weights.ciphertext_hash.0,
+            )?
         {
             let encrypted = EncryptedFile {
                 weights_hash: offer.weights_hash,

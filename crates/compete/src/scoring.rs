@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use soma_architecture::embedding::document_distance;
-use soma_model::{Architecture, Directions, Engine, Report};
+use soma_model::{Architecture, Directions, Engine, Report, Weights};
 use soma_protocol::winner::is_gain_enough;
 use soma_protocol::{Hash, winner};
 use soma_sdk::api::Target;
@@ -52,6 +52,18 @@ impl ModelSet {
         let files = routed.map(ModelFile::from).collect();
         Some(Self { architecture, seed: targets.first()?.seed.0, files })
     }
+}
+
+/// Models of one architecture that are opened once, however many batches they score: opening one
+/// reads and hashes all of its file.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    models: OpenModels,
+    /// Indices in `models`.
+    files: BTreeMap<ModelFile, usize>,
+    broken: BTreeSet<ModelFile>,
+    /// Files that could not be had, and why.
+    missing: BTreeMap<ModelFile, CompeteError>,
 }
 
 /// Scores of documents with every model of a set; there is no score where a model fails.
@@ -113,38 +125,69 @@ impl Scoring<'_> {
     pub async fn score(
         self,
         client: &Client,
-        models: &ModelSet,
+        set: &ModelSet,
         documents: &[Document],
         until: Option<Instant>,
         observer: &dyn Observer,
     ) -> Result<Scores> {
-        let architecture = &models.architecture;
-        let (mut files, mut broken, mut missing) = (Vec::new(), 0, BTreeMap::new());
-        let mut opened = OpenModels::new();
-        for file in &models.files {
-            opened.make_room(file.size_bytes);
-            match self.weights.open(client, file, architecture, observer).await {
-                Ok(weights) => files.push((*file, opened.push(&self.weights.path(file), weights))),
+        let mut opened = Opened::default();
+        self.open(client, set, &mut opened, observer).await?;
+        let scores = self.score_with(set, &mut opened, documents, until, observer)?;
+        Ok(Scores { missing: opened.missing, ..scores })
+    }
+
+    /// Downloads and opens the models of a set that were not opened before.
+    ///
+    /// # Errors
+    /// Same as [`WeightsCache::open`], if no model of the set can be had.
+    pub(crate) async fn open(
+        self,
+        client: &Client,
+        set: &ModelSet,
+        opened: &mut Opened,
+        observer: &dyn Observer,
+    ) -> Result {
+        let new = set.files.iter().filter(|file| !opened.knows(file));
+        for file in new.copied().collect::<Vec<_>>() {
+            opened.models.make_room(file.size_bytes);
+            match self.weights.open(client, &file, &set.architecture, observer).await {
+                Ok(weights) => {
+                    let index = opened.models.push(&self.weights.path(&file), weights);
+                    opened.files.insert(file, index);
+                }
                 // It has no score and ranks last, for auditors as well: bytes with the hash that
                 // the chain names are no model. Who left out its targets would leave them to its
                 // owner.
                 Err(error) if error.is_broken_file() => {
                     let hash = file.weights_hash;
                     observer.notice(Level::Warning, &format_args!("weights {hash}: {error}"));
-                    broken += 1;
+                    opened.broken.insert(file);
                 }
-                Err(error) => drop(missing.insert(*file, error)),
+                Err(error) => drop(opened.missing.insert(file, error)),
             }
         }
-        if files.is_empty()
-            && broken == 0
-            && let Some((_, error)) = missing.pop_first()
-        {
-            return Err(error);
-        }
-        let mut scores = Scores { missing, ..Scores::default() };
+        let all_missing = set.files.iter().all(|file| opened.missing.contains_key(file));
+        let first = set.files.first().filter(|_| all_missing);
+        first.and_then(|file| opened.missing.remove(file)).map_or(Ok(()), Err)
+    }
+
+    /// Scores documents with the models of a set that are open, as [`Self::score`] does.
+    ///
+    /// # Errors
+    /// Those of [`ScoreCache::score_all`]; same as [`OpenModels::get`].
+    pub(crate) fn score_with(
+        self,
+        set: &ModelSet,
+        opened: &mut Opened,
+        documents: &[Document],
+        until: Option<Instant>,
+        observer: &dyn Observer,
+    ) -> Result<Scores> {
+        let files = set.files.iter().filter_map(|file| Some((*file, *opened.files.get(file)?)));
+        let files: Vec<(ModelFile, usize)> = files.collect();
+        let mut scores = Scores::default();
         let (mut cached, mut done) = (0, 0);
-        let directions = Directions::new(architecture, models.seed.0);
+        let directions = Directions::new(&set.architecture, set.seed.0);
         let bytes: usize = documents.iter().map(Document::size_bytes).sum();
         let mut advance = observer.start("scoring", Some((files.len() * bytes) as u64));
         let mut pace = Pace::new(until);
@@ -160,8 +203,8 @@ impl Scoring<'_> {
                 let scored = tokio::task::block_in_place(|| {
                     let scorer = Scorer {
                         engine: self.engine,
-                        weights: opened.get(*index)?,
-                        seed: models.seed.0,
+                        weights: opened.models.get(*index)?,
+                        seed: set.seed.0,
                         directions: &directions,
                     };
                     self.scores.score_all(scorer, &data, |bytes| {
@@ -184,6 +227,24 @@ impl Scoring<'_> {
     }
 }
 
+impl Opened {
+    /// Why a model's file could not be had, so that it has no score.
+    pub(crate) fn failure(&self, file: ModelFile) -> Option<&CompeteError> {
+        self.missing.get(&file)
+    }
+
+    /// Takes a model out, if it is open or was.
+    pub(crate) fn take(&mut self, file: ModelFile) -> Option<Result<Weights>> {
+        Some(self.models.take(self.files.remove(&file)?))
+    }
+
+    fn knows(&self, file: &ModelFile) -> bool {
+        self.files.contains_key(file)
+            || self.broken.contains(file)
+            || self.missing.contains_key(file)
+    }
+}
+
 impl Scores {
     /// How many documents were scored; they are the first ones.
     pub fn documents(&self) -> usize {
@@ -194,11 +255,6 @@ impl Scores {
     /// a document best.
     pub fn missing(&self, target: &Target) -> Option<&CompeteError> {
         target.routed.iter().find_map(|routed| self.missing.get(&routed.into()))
-    }
-
-    /// Why a model's file could not be had, so that it has no score.
-    pub fn failure(&self, file: ModelFile) -> Option<&CompeteError> {
-        self.missing.get(&file)
     }
 
     /// Whether a model of some target could not be had, or no document could be read.
@@ -342,7 +398,7 @@ mod tests {
     use soma_protocol::Hash;
     use soma_sdk::client::Client;
 
-    use super::{BATCH_BYTES, FIRST_BYTES, ModelSet, Pace, Scoring};
+    use super::{BATCH_BYTES, FIRST_BYTES, ModelSet, Opened, Pace, Scoring};
     use crate::documents::Document;
     use crate::observer::Silent;
     use crate::scores::ScoreCache;
@@ -370,7 +426,7 @@ mod tests {
         };
         let nowhere = Client::new("http://127.0.0.1:1").unwrap().without_retries();
         let models =
-            ModelSet { architecture, seed: Hash([3; 32]), files: vec![whole, broken, missing] };
+            ModelSet { architecture, seed: Hash([3; 32]), files: [whole, broken, missing].into() };
         let documents = [Document::new("text".to_owned(), b"some text".to_vec())];
         let scores = scoring.score(&nowhere, &models, &documents, None, &Silent).await.unwrap();
         let lacks = |file| scores.missing.contains_key(&file);
@@ -378,6 +434,36 @@ mod tests {
         assert!(
             scores.reports.iter().any(|((_, file), report)| *file == whole && report.is_some())
         );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_model_is_opened_once_however_many_batches_it_scores() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = WeightsCache::new(folder.path().to_owned());
+        let architecture = Architecture { layers: 1, ..Architecture::nano() };
+        let model = Weights::init(&architecture, [1; 32]).unwrap();
+        let file = ModelFile {
+            weights_hash: Hash(model.hash()),
+            ciphertext_hash: Hash([1; 32]),
+            size_bytes: model.bytes() as u64,
+            key: [2; 32],
+        };
+        model.save(&weights.path(&file)).unwrap();
+        let nowhere = Client::new("http://127.0.0.1:1").unwrap().without_retries();
+        let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+        let scores = ScoreCache::off();
+        let scoring = Scoring { engine: &engine, weights: &weights, scores: &scores };
+        let set = ModelSet { architecture, seed: Hash([0; 32]), files: [file].into() };
+        let mut opened = Opened::default();
+        for batch in 0_u8..3 {
+            scoring.open(&nowhere, &set, &mut opened, &Silent).await.unwrap();
+            let document = [Document::new(String::new(), vec![batch; 100])];
+            let scores = scoring.score_with(&set, &mut opened, &document, None, &Silent).unwrap();
+            assert!(scores.get(0, file).is_some(), "batch {batch}");
+            // There is nothing to open it from again.
+            let _gone = fs::remove_dir_all(folder.path());
+        }
+        assert_eq!(opened.take(file).unwrap().unwrap().hash(), model.hash());
     }
 
     fn documents(sizes: &[usize]) -> Vec<Document> {

@@ -474,7 +474,9 @@ impl Submitter<'_> {
         let Competitor { sender, spool, .. } = self.competitor;
         let account = (sender.chain(), sender.address());
         let id = TargetId(target.id);
-        let publication = if let Some(earlier) = spool.publication(account, id, document.hash())? {
+        let earlier = spool.publication(account, id, document.hash())?;
+        let is_new = earlier.is_none();
+        let publication = if let Some(earlier) = earlier {
             earlier
         } else {
             let proof = standing.proof(self.corpus, &document.hash());
@@ -500,7 +502,11 @@ impl Submitter<'_> {
             gain_q32: choice.gain_q32,
             distance: choice.distance,
         });
-        self.competitor.send(Obligation::Publication(publication), action).await
+        let obligation = Obligation::Publication(publication);
+        if is_new {
+            spool.put(obligation.clone())?;
+        }
+        self.competitor.send(&obligation, is_new, action).await
     }
 }
 

@@ -1,7 +1,8 @@
 //! A node's stream of events (`text/event-stream`), resumed where it was interrupted.
 //!
-//! Every event carries its cursor, so no event is delivered twice or missed. The stream is parsed
-//! here because `eventsource-stream` buffers an event of any length; here an event has a limit.
+//! Every event carries its cursor, so no event is delivered twice or missed; a stream from now on
+//! begins with the cursor of now, so that it misses nothing before its first event either. The
+//! stream is parsed here because `eventsource-stream` buffers an event of any length; here an event has a limit.
 
 use std::time::Duration;
 
@@ -37,7 +38,8 @@ impl Client {
 }
 
 impl Events {
-    /// Cursor of the last event delivered; a later stream can continue after it.
+    /// Cursor of the last event delivered, or of the time at which the stream first connected; a
+    /// later stream can continue after it.
     pub fn cursor(&self) -> Option<Cursor> {
         self.after
     }
@@ -50,7 +52,15 @@ impl Events {
     pub async fn connect(&mut self) -> Result<(), SdkError> {
         if self.response.is_none() {
             self.parser = Parser::default();
-            self.response = Some(self.open().await?);
+            let after = match self.after {
+                Some(after) => after,
+                None => {
+                    // After everything that has happened.
+                    let height = self.client.status().await?.height.0;
+                    *self.after.insert(Cursor { height, index: u32::MAX })
+                }
+            };
+            self.response = Some(self.open(after).await?);
         }
         Ok(())
     }
@@ -78,7 +88,7 @@ impl Events {
         loop {
             while let Some(data) = self.parser.next() {
                 let event = self.read(&data)?;
-                if self.after.is_none_or(|after| event.cursor.0 > after) {
+                if self.after < Some(event.cursor.0) {
                     self.after = Some(event.cursor.0);
                     return Ok(event);
                 }
@@ -101,12 +111,10 @@ impl Events {
         }
     }
 
-    async fn open(&self) -> Result<Response, SdkError> {
+    async fn open(&self, after: Cursor) -> Result<Response, SdkError> {
         let mut request = self.client.request(Method::GET, routes::EVENTS);
         request = request.header("accept", "text/event-stream");
-        if let Some(after) = self.after {
-            request = request.header("last-event-id", after.to_string());
-        }
+        request = request.header("last-event-id", after.to_string());
         self.client.respond(request).await
     }
 

@@ -118,10 +118,55 @@ enum Derivation {
     Words,
 }
 
-/// What a key file keeps secret.
+/// What a key file keeps secret, decrypted: opening it again would derive a key from its passphrase
+/// again, which takes time and memory by intent.
+pub struct OpenKey {
+    path: KeyPath,
+    kept: Kept,
+}
+
+impl fmt::Debug for OpenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenKey({})", self.path.name)
+    }
+}
+
+/// A secret and how its key follows from it.
 struct Kept {
     secret: Secret,
     derivation: Option<Derivation>,
+}
+
+impl OpenKey {
+    /// The key.
+    pub fn key(&self) -> SecretKey {
+        self.kept.key()
+    }
+
+    /// The words that the key was made from.
+    ///
+    /// # Errors
+    /// [`SdkError::NoWords`].
+    pub fn words(&self) -> Result<Words, SdkError> {
+        match self.kept.derivation {
+            Some(Derivation::Words) => Ok(Words::of(&self.kept.secret)),
+            None => Err(SdkError::NoWords { name: self.path.name.clone() }),
+        }
+    }
+
+    /// Protects the file in another way: it is replaced as a whole, or stays as it was.
+    ///
+    /// # Errors
+    /// [`SdkError::KeyFile`] if the file has another key by now; those of [`KeyPath::info`];
+    /// [`SdkError::Io`]; [`SdkError::Randomness`].
+    pub fn protect(&self, protection: Protection<'_>) -> Result<(), SdkError> {
+        let path = &self.path.path;
+        if self.path.info()?.address != self.key().address() {
+            return Err(bad(path, "it has another key by now"));
+        }
+        let bytes = self.kept.file(protection)?;
+        soma_os::file::write_private(path, &bytes).map_err(SdkError::io(path))
+    }
 }
 
 impl Kept {
@@ -397,31 +442,6 @@ impl KeyPath {
         Ok(self.open(passphrase)?.key())
     }
 
-    /// The words that the key was made from.
-    ///
-    /// # Errors
-    /// [`SdkError::NoWords`]; those of [`Self::load`].
-    pub fn words(&self, passphrase: Option<&str>) -> Result<Words, SdkError> {
-        let kept = self.open(passphrase)?;
-        match kept.derivation {
-            Some(Derivation::Words) => Ok(Words::of(&kept.secret)),
-            None => Err(SdkError::NoWords { name: self.name.clone() }),
-        }
-    }
-
-    /// Protects the file in another way: it is replaced as a whole, or stays as it was.
-    ///
-    /// # Errors
-    /// Those of [`Self::load`]; [`SdkError::Io`]; [`SdkError::Randomness`].
-    pub fn protect(
-        &self,
-        passphrase: Option<&str>,
-        protection: Protection<'_>,
-    ) -> Result<(), SdkError> {
-        let bytes = self.open(passphrase)?.file(protection)?;
-        soma_os::file::write_private(&self.path, &bytes).map_err(SdkError::io(&self.path))
-    }
-
     /// Copies the file as it is to `path`, for this user only.
     ///
     /// # Errors
@@ -433,7 +453,10 @@ impl KeyPath {
     }
 
     /// What the file keeps, decrypted with its passphrase if it has one.
-    fn open(&self, passphrase: Option<&str>) -> Result<Kept, SdkError> {
+    ///
+    /// # Errors
+    /// Those of [`Self::load`].
+    pub fn open(&self, passphrase: Option<&str>) -> Result<OpenKey, SdkError> {
         let content = self.read()?;
         let (path, name) = (&self.path, || self.name.clone());
         check_mode(path)?;
@@ -455,7 +478,7 @@ impl KeyPath {
         };
         let kept = Kept { secret: seed, derivation: content.derivation };
         if kept.key().address() == content.address {
-            Ok(kept)
+            Ok(OpenKey { path: self.clone(), kept })
         } else {
             Err(bad(path, "its secret belongs to another address"))
         }
@@ -504,6 +527,8 @@ fn encrypt(secret: &Secret, address: &Address, passphrase: &str) -> Result<Store
 
 /// The cipher keyed by `passphrase`; `None` if the parameters are out of bounds.
 fn stretch(kdf: &Kdf, passphrase: &str) -> Option<XChaCha20Poly1305> {
+    #[cfg(test)]
+    tests::STRETCHED.with(|count| count.set(count.get() + 1));
     if kdf.memory_kib > MEMORY_KIB_MAX || kdf.passes > PASSES_MAX {
         return None;
     }
@@ -539,5 +564,64 @@ fn check_mode(path: &Path) -> Result<(), SdkError> {
     match file::mode_for_others(path)? {
         Some(mode) => Err(SdkError::KeyMode { path: path.to_owned(), mode }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::{KeyFolder, Protection};
+    use crate::words::Words;
+
+    thread_local! {
+        /// How many keys this thread has derived from passphrases.
+        pub(super) static STRETCHED: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// How many keys are derived from passphrases by `work`.
+    fn stretched<T>(work: impl FnOnce() -> T) -> (u32, T) {
+        STRETCHED.set(0);
+        let done = work();
+        (STRETCHED.get(), done)
+    }
+
+    #[test]
+    fn a_passphrase_is_stretched_once_to_read_a_key_and_once_to_write_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = KeyFolder::of(folder.path());
+        let words = Words::generate().unwrap();
+        let protection = Protection::Passphrase("the first one");
+        let (count, ()) =
+            stretched(|| keys.create_from_words("alice", &words, protection).unwrap());
+        assert_eq!(count, 1, "created");
+        let key = keys.key("alice").unwrap();
+        let (count, opened) = stretched(|| {
+            key.open(None).unwrap_err();
+            let opened = key.open(Some("the first one")).unwrap();
+            assert_eq!(opened.words().unwrap().phrase(), words.phrase());
+            assert_eq!(opened.key().address(), words.key().address());
+            opened
+        });
+        assert_eq!(count, 1, "opened");
+        let (count, ()) = stretched(|| {
+            opened.protect(Protection::Passphrase("the second one")).unwrap();
+            key.export(&folder.path().join("copy")).unwrap();
+            key.info().unwrap();
+        });
+        assert_eq!(count, 1, "written again");
+    }
+
+    #[test]
+    fn a_file_that_has_another_key_by_now_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = KeyFolder::of(folder.path());
+        let [first, second] = [(); 2].map(|()| super::generate().unwrap());
+        keys.create("alice", &first, Protection::Local).unwrap();
+        let opened = keys.key("alice").unwrap().open(None).unwrap();
+        std::fs::remove_file(keys.path_of("alice")).unwrap();
+        keys.create("alice", &second, Protection::Local).unwrap();
+        opened.protect(Protection::Passphrase("a passphrase")).unwrap_err();
+        assert_eq!(keys.load("alice", None).unwrap().to_bytes(), second.to_bytes());
     }
 }

@@ -7,6 +7,8 @@
 //! A node may be wrong or lie, and what it says must never destroy what only this machine knows:
 //! a retired obligation stays on disk for [`KEPT`], under a name that is not listed, and is looked
 //! at again until the last epoch is over in which it could be sent. What has won is remembered.
+//! Names say what a retired obligation is of, so that what is over is never read again: the work of
+//! a delivery depends on what is due, not on what was.
 //!
 //! A disk may fail or vanish, too: what a process has seen of the folder it keeps in memory, sends
 //! from there, and writes again.
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use soma_codes::{Code, Coded as _};
-use soma_protocol::{Address, Amount, Hash, Params, TargetId, sketch};
+use soma_protocol::{Address, Amount, Hash, ModelId, Params, TargetId, sketch};
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
@@ -38,8 +40,9 @@ use crate::turn::Turn;
 const ENDING: &str = "json";
 /// Ending of one that this machine has settled, by a transaction that the node reports as final.
 const SENT: &str = "sent";
-/// Ending of one of which a node says that nothing is due anymore.
-const ENDED: &str = "ended";
+/// Beginning of the ending of one of which a node says that nothing is due anymore; the last epoch
+/// in which it can be sent follows.
+const ENDED: &str = "ended-";
 /// Ending of the pieces of data that has won.
 const WON: &str = "won";
 /// How often an obligation is looked at again of which a node says that nothing is due anymore;
@@ -47,6 +50,8 @@ const WON: &str = "won";
 const LOOK_AGAIN: Duration = Duration::from_mins(5);
 /// The same if phases end by command.
 const LOOK_AGAIN_BY_COMMAND: Duration = Duration::from_secs(10);
+/// How often a process looks for what was retired long ago.
+const FORGET_EVERY: Duration = Duration::from_hours(1);
 /// How long a retired obligation is kept.
 pub const KEPT: Duration = Duration::from_hours(14 * 24);
 /// The file at which processes that share the folder take turns to deliver.
@@ -76,7 +81,8 @@ const PERMANENT: &[Code] = &[
 pub struct Spool {
     path: PathBuf,
     held: Arc<Mutex<BTreeMap<PathBuf, Held>>>,
-    /// When retired obligations were last looked at, by path.
+    /// When retired obligations were last looked at, by path; and when old ones were last looked
+    /// for, by the folder's.
     looked: Arc<Mutex<BTreeMap<PathBuf, Instant>>>,
 }
 
@@ -194,12 +200,16 @@ impl Spool {
         soma_os::file::write_private(path, &bytes).map_err(SdkError::io(path))
     }
 
-    /// Whether this obligation is on the list.
+    /// Like [`Self::put`], unless the obligation is on the list; returns whether it was not.
     ///
     /// # Errors
-    /// Same as [`Self::list`].
-    pub fn has(&self, obligation: &Obligation) -> Result<bool, SdkError> {
-        Ok(self.list()?.obligations.contains(obligation))
+    /// Same as [`Self::list`] and [`Self::put`].
+    pub fn put_new(&self, obligation: &Obligation) -> Result<bool, SdkError> {
+        let is_new = !self.list()?.obligations.contains(obligation);
+        if is_new {
+            self.put(obligation.clone())?;
+        }
+        Ok(is_new)
     }
 
     /// The publication of this data for this target that is on the list, if there is one: an
@@ -255,11 +265,16 @@ impl Spool {
     /// # Errors
     /// [`SdkError::Io`] if the folder cannot be read and this process knows of no obligation.
     pub fn list(&self) -> Result<Listing, SdkError> {
+        self.list_of(self.files())
+    }
+
+    /// The same, given the files of the folder.
+    fn list_of(&self, files: Result<Vec<PathBuf>, SdkError>) -> Result<Listing, SdkError> {
         let (mut found, mut listing) = (BTreeMap::new(), Listing::default());
-        // Other files are retired, or left over from writes that never completed.
-        match self.files(ENDING) {
+        match files {
             Ok(paths) => {
-                for path in paths {
+                // Other files are retired, or left over from writes that never completed.
+                for path in with_ending(paths, ENDING) {
                     match read(&path) {
                         Ok(obligation) => drop(found.insert(path, obligation)),
                         Err(error) => listing.damaged.push(error),
@@ -274,7 +289,7 @@ impl Spool {
             gone.map(|(path, held)| (path.clone(), held.obligation.clone())).collect()
         });
         for (path, obligation) in gone {
-            if [SENT, ENDED].iter().any(|ending| path.with_extension(ending).exists()) {
+            if [true, false].iter().any(|sent| retired(&path, &obligation, *sent).exists()) {
                 // Another process has retired it.
                 self.with_held(|held| drop(held.remove(&path)));
                 continue;
@@ -302,7 +317,7 @@ impl Spool {
     pub fn retire(&self, obligation: &Obligation, was_sent: bool) -> Result<(), SdkError> {
         let path = self.path_of(obligation);
         self.with_held(|held| drop(held.remove(&path)));
-        let retired = path.with_extension(if was_sent { SENT } else { ENDED });
+        let retired = retired(&path, obligation, was_sent);
         self.looked_at(&retired);
         match soma_os::file::rename(&path, &retired) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -332,7 +347,7 @@ impl Spool {
         target: TargetId,
         data_hash: Hash,
     ) -> Result<(), SdkError> {
-        for path in self.files(SENT)? {
+        for path in self.sent(format!("publication-{target}-"))? {
             let Ok(Obligation::Publication(publication)) = read(&path) else {
                 continue;
             };
@@ -360,32 +375,30 @@ impl Spool {
             let win: Win = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
             (win.chain == chain).then_some((win.target, win.pieces))
         };
-        Ok(self.files(WON)?.into_iter().filter_map(read).collect())
+        Ok(with_ending(self.files()?, WON).filter_map(read).collect())
     }
 
     /// Looks again at obligations of an account of which a node has said that nothing is due
     /// anymore, while they could still be sent: another node, or the same one later, may say
     /// something else. Returns whether one is due, and is on the list again.
-    async fn look_again(&self, sender: &Sender, status: &Status, retired: Vec<PathBuf>) -> bool {
+    async fn look_again(&self, sender: &Sender, status: &Status, ended: Vec<PathBuf>) -> bool {
         let epoch_ms = sender.params().epoch_ms;
         let by_time = LOOK_AGAIN.min(Duration::from_millis(epoch_ms / 16));
         let pause = if epoch_ms == 0 { LOOK_AGAIN_BY_COMMAND } else { by_time };
+        let can_be_sent = |path: &PathBuf| ended_epoch(path) >= Some(status.clock.epoch);
         let mut found = false;
-        for path in retired {
-            let last = self.last_look(&path);
-            if last.is_some_and(|last| last.elapsed() < pause) {
+        for path in ended.into_iter().filter(can_be_sent) {
+            if !self.is_time(&path, pause) {
                 continue;
             }
             let Ok(obligation) = read(&path) else {
                 continue;
             };
-            let is_ours = obligation.chain() == sender.chain()
-                && obligation.sender() == sender.address()
-                && obligation.last_epoch().0 >= status.clock.epoch;
+            let is_ours =
+                obligation.chain() == sender.chain() && obligation.sender() == sender.address();
             if !is_ours {
                 continue;
             }
-            self.looked_at(&path);
             let looked = look(sender.client(), status, sender.params(), &obligation).await;
             let is_due = match looked {
                 Ok((
@@ -399,17 +412,18 @@ impl Spool {
         found
     }
 
-    /// The key under which this machine has revealed these weights, if it still knows: it is public
-    /// then, whatever a node says.
+    /// The key under which this machine has revealed these weights of a model, if it still knows: it
+    /// is public then, whatever a node says.
     ///
     /// # Errors
     /// [`SdkError::Io`] if the folder cannot be read.
     pub fn revealed_key(
         &self,
+        model: ModelId,
         weights_hash: Hash,
         ciphertext_hash: Hash,
     ) -> Result<Option<Secret>, SdkError> {
-        for path in self.files(SENT)? {
+        for path in self.sent(format!("reveal-{model}-"))? {
             if let Ok(Obligation::Reveal(reveal)) = read(&path)
                 && reveal.weights_hash == weights_hash
                 && reveal.ciphertext_hash == ciphertext_hash
@@ -420,9 +434,13 @@ impl Spool {
         Ok(None)
     }
 
-    /// Removes obligations that were retired long ago.
+    /// Removes obligations that were retired long ago, if it is time to look for them.
     fn forget_old(&self) -> Result<(), SdkError> {
-        for path in [self.files(SENT)?, self.files(ENDED)?].concat() {
+        if !self.is_time(&self.path, FORGET_EVERY) {
+            return Ok(());
+        }
+        let is_retired = |path: &PathBuf| ending(path) == SENT || ended_epoch(path).is_some();
+        for path in self.files()?.into_iter().filter(is_retired) {
             let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
             let age = modified.ok().and_then(|time| time.elapsed().ok());
             if age.is_some_and(|age| age > KEPT) {
@@ -440,21 +458,23 @@ impl Spool {
     /// in its [`Outcome`].
     pub async fn deliver(&self, sender: &Sender) -> Result<Vec<(Obligation, Outcome)>, SdkError> {
         let mut outcomes = Vec::new();
-        let mut listing = self.list()?;
+        let files = self.files();
+        // A folder that cannot be read is told by the list.
+        let mut ended = files.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
+        ended.retain(|path| ended_epoch(path).is_some());
+        let mut listing = self.list_of(files)?;
         // Another process may have settled what is not on the list.
         let listed: BTreeSet<Hash> =
             listing.obligations.iter().map(Obligation::commitment).collect();
         sender.at_stake().keep_dues(&listed);
-        // A folder that cannot be read is told by the list.
-        let retired = self.files(ENDED).unwrap_or_default();
-        if listing.obligations.is_empty() && retired.is_empty() {
+        if listing.obligations.is_empty() && ended.is_empty() {
             return Ok(outcomes);
         }
         let (turns, listener) = (self.path.join(TURNS), sender.client().listener());
         let _turn = Turn::take(&turns, TURN_LIMIT, listener, "send what is due").await;
         let status = sender.client().status().await?;
         is_of_chain(sender.client(), &status, sender.chain())?;
-        if self.look_again(sender, &status, retired).await {
+        if self.look_again(sender, &status, ended).await {
             listing = self.list()?;
         }
         // All are sent before the first is awaited, because a phase may be short.
@@ -550,9 +570,14 @@ impl Spool {
         self.with_held(|held| held.get_mut(path).map_or((), change));
     }
 
-    /// When a retired obligation was last looked at by this process.
-    fn last_look(&self, path: &Path) -> Option<Instant> {
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied()
+    /// Whether this process last looked at a path at least `pause` ago; then it is looked at now.
+    fn is_time(&self, path: &Path, pause: Duration) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = looked.get(path).is_none_or(|last| last.elapsed() >= pause);
+        if is_time {
+            looked.insert(path.to_owned(), Instant::now());
+        }
+        is_time
     }
 
     fn looked_at(&self, path: &Path) {
@@ -564,20 +589,25 @@ impl Spool {
         change(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The files with this ending, by name.
-    /// The files with this ending; none if the folder has vanished, which [`Self::write`] creates
+    /// What this machine has settled whose name begins so.
+    fn sent(&self, name: String) -> Result<impl Iterator<Item = PathBuf>, SdkError> {
+        let is_wanted = move |path: &PathBuf| {
+            let found = path.file_name().unwrap_or_default().as_encoded_bytes();
+            found.starts_with(name.as_bytes())
+        };
+        Ok(with_ending(self.files()?, SENT).filter(is_wanted))
+    }
+
+    /// The files of the folder, by name; none if it has vanished, which [`Self::write`] creates
     /// again.
-    fn files(&self, ending: &str) -> Result<Vec<PathBuf>, SdkError> {
+    fn files(&self) -> Result<Vec<PathBuf>, SdkError> {
         let mut paths = Vec::new();
         let entries = match std::fs::read_dir(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(paths),
             entries => entries.map_err(SdkError::io(&self.path))?,
         };
         for entry in entries {
-            let path = entry.map_err(SdkError::io(&self.path))?.path();
-            if path.extension().is_some_and(|found| found == ending) {
-                paths.push(path);
-            }
+            paths.push(entry.map_err(SdkError::io(&self.path))?.path());
         }
         paths.sort();
         Ok(paths)
@@ -590,6 +620,30 @@ impl Spool {
             Obligation::Publication(publication) => format!("publication-{}", publication.target),
         };
         self.path.join(format!("{name}-{}.{ENDING}", obligation.commitment()))
+    }
+}
+
+/// The ending of a file's name.
+fn ending(path: &Path) -> &str {
+    path.extension().and_then(|ending| ending.to_str()).unwrap_or_default()
+}
+
+/// Those of these files that have an ending.
+fn with_ending(paths: Vec<PathBuf>, wanted: &'static str) -> impl Iterator<Item = PathBuf> {
+    paths.into_iter().filter(move |path| ending(path) == wanted)
+}
+
+/// The last epoch in which an ended obligation can be sent, by its name; `None` for other files.
+fn ended_epoch(path: &Path) -> Option<u32> {
+    ending(path).strip_prefix(ENDED)?.parse().ok()
+}
+
+/// Where the obligation of the file `path` is once it is retired.
+fn retired(path: &Path, obligation: &Obligation, was_sent: bool) -> PathBuf {
+    if was_sent {
+        path.with_extension(SENT)
+    } else {
+        path.with_extension(format!("{ENDED}{}", obligation.last_epoch()))
     }
 }
 

@@ -2,11 +2,12 @@
 //! if their hash is right.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode};
+use soma_os::file::{Destination, destination};
 use soma_protocol::{Hash, SecretKey};
 
 use crate::api::Upload;
@@ -197,6 +198,7 @@ impl Client {
 
     /// Downloads `remote` to the file `to`, which appears only if its hash is right. The received
     /// bytes are kept in `to` with `.part` after its name, and a later call continues from there.
+    /// A link stays, and the file that it names is replaced; a device or a pipe is refused.
     /// If another process downloads it, this one waits, and takes what the other one has brought.
     ///
     /// # Errors
@@ -209,6 +211,7 @@ impl Client {
         to: &Path,
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
+        let to = &regular(to).map_err(SdkError::io(to))?;
         let part_path = part_of(to);
         let Some(file) = self.lock_part(remote, &part_path, to).await? else {
             return Ok(());
@@ -358,6 +361,18 @@ fn continues(response: &Response, offset: u64) -> bool {
     let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
     response.status() == StatusCode::PARTIAL_CONTENT
         && range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
+}
+
+/// The file that a download of this name becomes: the one that a link names. A device or a pipe
+/// cannot be resumed, and is never replaced.
+fn regular(to: &Path) -> io::Result<PathBuf> {
+    match destination(to)? {
+        Destination::File(path) => Ok(path),
+        Destination::Stream(_) => {
+            let reason = "it is a device or a pipe, and a download needs a regular file";
+            Err(io::Error::new(io::ErrorKind::NotSeekable, reason))
+        }
+    }
 }
 
 /// Where a download to this file keeps what it has received.

@@ -37,6 +37,8 @@ struct Node {
     /// The account's nonce on chain, and the height of that state.
     used: (u64, u64),
     timestamp_ms: u64,
+    /// The height that it reports; the highest without one.
+    height: Option<u64>,
     /// One answer after the other to `GET /v1/events`.
     streams: VecDeque<String>,
     resumed_at: Vec<Option<String>>,
@@ -55,11 +57,12 @@ fn error(code: &str) -> Value {
 async fn status(State(node): State<Shared>) -> Response {
     let zero = Hash::default().to_string();
     let timestamp_ms = node.lock().unwrap().timestamp_ms.to_string();
+    let height = node.lock().unwrap().height.unwrap_or(u64::MAX).to_string();
     answer(
         200,
         json!({
             "chain": "test", "chain_id": CHAIN.to_string(), "version": "0",
-            "height": "18446744073709551615", "block": zero, "state_root": zero,
+            "height": height, "block": zero, "state_root": zero,
             "timestamp_ms": timestamp_ms,
             "clock": { "epoch": 3, "phase": "publish:1", "ends_ms": null, "beacon": zero },
             "models_active": 1, "targets_open": 2, "pool": 3, "duties": 4,
@@ -409,11 +412,12 @@ async fn an_interrupted_stream_resumes_without_gap_or_repetition() {
     let first = event("1-0") + &event("1-1") + "id: 2-0\ndata: {\"cut off";
     let second = event("1-1") + &event("2-0");
     let streams = [first, second, event("10-0")].into();
-    let (node, client) = serve(Node { streams, ..Node::default() }).await;
+    let (node, client) = serve(Node { streams, height: Some(0), ..Node::default() }).await;
     let mut events = client.events(None);
     let mut seen = Vec::new();
     for _ in 0..4 {
         let event = events.next().await.unwrap();
+        node.lock().unwrap().height = Some(100);
         assert_eq!(event.fields["epoch"], 4);
         let typed = soma_sdk::protocol::Event::EpochBegan { epoch: soma_sdk::protocol::Epoch(4) };
         assert_eq!(event.typed(), Some(typed));
@@ -421,5 +425,19 @@ async fn an_interrupted_stream_resumes_without_gap_or_repetition() {
     }
     assert_eq!(seen, ["1-0", "1-1", "2-0", "10-0"]);
     let resumed: Vec<_> = node.lock().unwrap().resumed_at.clone();
-    assert_eq!(resumed, [None, Some("1-1".to_owned()), Some("2-0".to_owned())]);
+    let expected = ["0-4294967295", "1-1", "2-0"].map(|cursor| Some(cursor.to_owned()));
+    assert_eq!(resumed, expected);
+}
+
+#[tokio::test]
+async fn a_stream_from_now_on_misses_nothing_though_its_first_connection_ends_before_an_event() {
+    let streams = [": keep alive\n\n".to_owned(), String::new(), event("8-0")].into();
+    let (node, client) = serve(Node { streams, height: Some(7), ..Node::default() }).await;
+    let mut events = client.events(None);
+    events.connect().await.unwrap();
+    // What happens meanwhile is after the beginning of the stream.
+    node.lock().unwrap().height = Some(8);
+    assert_eq!(events.next().await.unwrap().cursor.to_string(), "8-0");
+    let resumed: Vec<_> = node.lock().unwrap().resumed_at.clone();
+    assert_eq!(resumed, [(); 3].map(|()| Some("7-4294967295".to_owned())));
 }

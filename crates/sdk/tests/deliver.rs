@@ -204,6 +204,83 @@ async fn an_obligation_that_a_node_says_is_settled_is_looked_at_again_until_its_
     assert!(another.deliver(&sender).await.unwrap().is_empty(), "what was sent is over");
 }
 
+/// Bytes that this thread has read from files so far.
+#[cfg(target_os = "linux")]
+fn bytes_read() -> usize {
+    let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+/// Bytes of the publications with which reading is measured; their files are twice as large.
+#[cfg(target_os = "linux")]
+const LARGE: usize = 100_000;
+
+#[cfg(target_os = "linux")]
+fn large(owner: &SecretKey, number: u32, epoch: u32) -> Obligation {
+    let data = vec![7; LARGE];
+    let (target, epoch) = (TargetId(number), Epoch(epoch));
+    Obligation::Publication(Publication { target, epoch, data, ..publication(owner) })
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_delivery_reads_what_is_due_and_nothing_that_is_over() {
+    let (_, sender) = serve(node()).await;
+    let folder = private_folder().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    for number in 100..140 {
+        // The node is in epoch 8; what epoch 6 drew was published in epoch 7.
+        let over = large(&key(), number, 6);
+        spool.put(over.clone()).unwrap();
+        spool.retire(&over, number % 2 == 0).unwrap();
+    }
+    let foreign = large(&SecretKey::from_bytes(&[2; 32]), 9, 7);
+    spool.put(foreign.clone()).unwrap();
+    spool.retire(&foreign, false).unwrap();
+    spool.put(ours()).unwrap();
+
+    let another = Spool::open(folder.path()).unwrap();
+    let before = bytes_read();
+    let (_, outcome) = another.deliver(&sender).await.unwrap().pop().unwrap();
+    assert!(matches!(outcome, Outcome::Sent), "{outcome:?}");
+    let read = bytes_read() - before;
+    assert!((LARGE..4 * LARGE).contains(&read), "the foreign one alone, once: {read}");
+    let before = bytes_read();
+    assert!(another.deliver(&sender).await.unwrap().is_empty());
+    let read = bytes_read() - before;
+    assert!(read < LARGE, "{read}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_submission_reads_the_list_once_and_a_win_nothing_of_other_targets() {
+    const OTHERS: u32 = 8;
+    let (_, sender) = serve(node()).await;
+    let folder = private_folder().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    for number in 0..OTHERS {
+        spool.put(large(&key(), 100 + number, 7)).unwrap();
+    }
+    let account = (sender.chain(), sender.address());
+    let data = publication(&key()).data_hash();
+    let before = bytes_read();
+    assert_eq!(spool.publication(account, TargetId(9), data).unwrap(), None);
+    spool.put(ours()).unwrap();
+    let (read, all) = (bytes_read() - before, OTHERS as usize * 2 * LARGE);
+    assert!((all..all * 3 / 2).contains(&read), "{read} of {all}");
+    assert_eq!(spool.publication(account, TargetId(9), data).unwrap(), Some(publication(&key())));
+
+    for number in 0..OTHERS {
+        spool.retire(&large(&key(), 100 + number, 7), true).unwrap();
+    }
+    spool.retire(&ours(), true).unwrap();
+    let before = bytes_read();
+    spool.remember_win(account, TargetId(9), data).unwrap();
+    let read = bytes_read() - before;
+    assert!(read < LARGE, "{read}");
+    assert_eq!(spool.wins(CHAIN).unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn what_has_won_is_remembered_by_every_process_and_nothing_else_is() {
     let (_, sender) = serve(node()).await;

@@ -161,16 +161,17 @@ fn a_key_of_words_gives_the_words_again_and_the_words_give_the_key() {
     keys.create_from_words("alice", &words, Protection::Passphrase("correct horse")).unwrap();
     let key = keys.key("alice").unwrap();
     assert_eq!(key.load(Some("correct horse")).unwrap().to_bytes(), words.key().to_bytes());
-    let shown = key.words(Some("correct horse")).unwrap();
+    let shown = key.open(Some("correct horse")).unwrap().words().unwrap();
     assert_eq!(shown.phrase(), words.phrase());
-    assert!(matches!(key.words(None).unwrap_err(), SdkError::PassphraseNeeded { .. }));
+    assert!(matches!(key.open(None).unwrap_err(), SdkError::PassphraseNeeded { .. }));
 
     let again = Words::parse(shown.phrase()).unwrap();
     keys.create_from_words("again", &again, Protection::Local).unwrap();
     assert_eq!(keys.info("again").unwrap().address, keys.info("alice").unwrap().address);
 
     keys.create("bare", &generate().unwrap(), Protection::Local).unwrap();
-    let none = keys.key("bare").unwrap().words(None).unwrap_err();
+    let bare = keys.key("bare").unwrap().open(None).unwrap();
+    let none = bare.words().map(|words| words.key().address()).unwrap_err();
     assert_eq!((none.code().as_str(), none.exit()), ("no_words", Exit::Config));
 }
 
@@ -180,14 +181,15 @@ fn another_passphrase_protects_the_same_key_and_the_old_one_is_worth_nothing() {
     let words = Words::generate().unwrap();
     keys.create_from_words("alice", &words, Protection::Local).unwrap();
     let key = keys.key("alice").unwrap();
-    key.protect(None, Protection::Passphrase("first one")).unwrap();
+    key.open(None).unwrap().protect(Protection::Passphrase("first one")).unwrap();
     assert!(key.info().unwrap().encrypted);
-    let wrong = key.protect(Some("not it"), Protection::Passphrase("x")).unwrap_err();
+    let wrong = key.open(Some("not it")).unwrap_err();
     assert!(matches!(wrong, SdkError::PassphraseWrong { .. }));
-    key.protect(Some("first one"), Protection::Passphrase("second one")).unwrap();
+    let opened = key.open(Some("first one")).unwrap();
+    opened.protect(Protection::Passphrase("second one")).unwrap();
     assert!(matches!(key.load(Some("first one")), Err(SdkError::PassphraseWrong { .. })));
     assert_eq!(key.load(Some("second one")).unwrap().to_bytes(), words.key().to_bytes());
-    assert_eq!(key.words(Some("second one")).unwrap().phrase(), words.phrase());
+    assert_eq!(key.open(Some("second one")).unwrap().words().unwrap().phrase(), words.phrase());
     keys.check("alice").unwrap();
 }
 

@@ -129,7 +129,7 @@ fn what_a_node_says_never_destroys_a_secret() {
     spool.retire(&due, false).unwrap();
     assert!(spool.list().unwrap().obligations.is_empty());
     let kept = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
-    assert_eq!(kept.extension().unwrap(), "ended");
+    assert_eq!(kept.extension().unwrap(), "ended-8", "the last epoch in which it can be sent");
     std::fs::rename(&kept, kept.with_extension("json")).unwrap();
     assert_eq!(
         spool.list().unwrap().obligations,
@@ -139,7 +139,7 @@ fn what_a_node_says_never_destroys_a_secret() {
     spool.retire(&due, false).unwrap();
     let old = std::time::SystemTime::now() - soma_sdk::spool::KEPT * 2;
     std::fs::File::options().write(true).open(&kept).unwrap().set_modified(old).unwrap();
-    spool.retire(&due, false).unwrap();
+    Spool::open(folder.path()).unwrap().retire(&due, false).unwrap();
     assert!(!kept.exists(), "but not forever");
 }
 
@@ -148,7 +148,7 @@ fn only_a_key_that_this_machine_has_revealed_is_used_again() {
     let folder = private_folder().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     let due = Obligation::Reveal(reveal());
-    let key = |spool: &Spool| spool.revealed_key(Hash([5; 32]), Hash([6; 32])).unwrap();
+    let key = |spool: &Spool| spool.revealed_key(ModelId(3), Hash([5; 32]), Hash([6; 32])).unwrap();
     spool.put(due.clone()).unwrap();
     assert_eq!(key(&spool), None, "not yet");
     spool.retire(&due, false).unwrap();
@@ -156,7 +156,9 @@ fn only_a_key_that_this_machine_has_revealed_is_used_again() {
     spool.put(due.clone()).unwrap();
     spool.retire(&due, true).unwrap();
     assert_eq!(key(&spool), Some(Secret::from_bytes([4; 32])));
-    assert_eq!(spool.revealed_key(Hash([5; 32]), Hash([7; 32])).unwrap(), None);
+    for (model, file) in [(ModelId(3), Hash([7; 32])), (ModelId(4), Hash([6; 32]))] {
+        assert_eq!(spool.revealed_key(model, Hash([5; 32]), file).unwrap(), None);
+    }
 }
 
 #[cfg(unix)]

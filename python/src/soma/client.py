@@ -40,6 +40,8 @@ _RETRIES = 8
 """Failures in a row, without progress, after which a request is given up."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _READ_BLOCK = 1 << 20
+_LAST_INDEX = 2**32 - 1
+"""In a cursor: after every event of its block."""
 
 
 class ApiError(Exception):
@@ -214,10 +216,12 @@ class Client(_Api):
 
     def events(self, after: str | None = None) -> Iterator[dict]:
         """Events after a cursor, or from now on, without end. `0-0` is the start of the chain. The
-        stream reconnects by itself, and continues after the last event."""
+        stream reconnects by itself, continues after the last event, and misses none."""
         stream = _Stream(after)
         while True:
             try:
+                if stream.begins_now():
+                    stream.begin(self.status())
                 with self._http.stream("GET", "/v1/events", params=stream.params()) as response:
                     if not response.is_success:
                         response.read()
@@ -312,10 +316,12 @@ class AsyncClient(_Api):
 
     async def events(self, after: str | None = None) -> AsyncIterator[dict]:
         """Events after a cursor, or from now on, without end. `0-0` is the start of the chain. The
-        stream reconnects by itself, and continues after the last event."""
+        stream reconnects by itself, continues after the last event, and misses none."""
         stream = _Stream(after)
         while True:
             try:
+                if stream.begins_now():
+                    stream.begin(await self.status())
                 request = self._http.stream("GET", "/v1/events", params=stream.params())
                 async with request as response:
                     if not response.is_success:
@@ -450,10 +456,19 @@ class _Stream:
         self.retries = _Retries()
         self._after, self._data = after, []
 
-    def params(self) -> dict[str, str]:
+    def begins_now(self) -> bool:
+        """Whether it is not known yet where the stream begins."""
+        return self._after is None
+
+    def begin(self, status: types.Status) -> None:
+        """Begins after everything that has happened by this status, so that nothing is missed if
+        the first connection breaks before its first event."""
+        self._after = f"{status.height}-{_LAST_INDEX}"
+
+    def params(self) -> dict[str, str | None]:
         """The query of the next connection."""
         self._data = []
-        return {} if self._after is None else {"after": self._after}
+        return {"after": self._after}
 
     def line(self, line: str) -> dict | None:
         """The event that this line completes, if any."""

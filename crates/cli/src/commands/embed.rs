@@ -7,7 +7,7 @@ use serde::Serialize;
 use soma_codes::Code;
 use soma_compete::{Embeddings, Finder, Observer, Scoring, WeightsCache};
 use soma_model::{Directions, Engine, Weights};
-use soma_os::file::{AtomicFile, check_output};
+use soma_os::file::AtomicFile;
 
 use crate::commands::find::Search;
 use crate::data::{Data, LeftOut, Shown};
@@ -17,6 +17,7 @@ use crate::home::Home;
 use crate::model_flags::{self, Arch, EngineArgs};
 use crate::network;
 use crate::output::Output;
+use crate::output_file::{self, Existing};
 
 /// Write the embeddings of files to one file.
 #[derive(Debug, clap::Args)]
@@ -61,8 +62,8 @@ struct Written<'a> {
 impl Embed {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         check_name(&self.output)?;
+        output_file::check(&self.output, Existing::Replaced)?;
         let not_written = |error: std::io::Error| Error::file(&self.output, "write", &error);
-        check_output(&self.output).map_err(not_written)?;
         let data = Data::find(&self.paths, output)?;
         let engine = self.engine.build()?;
         let (weights, model) = match &self.model {
@@ -104,8 +105,7 @@ impl Embed {
         network::block_on(async {
             let mut finder = Finder::new(&client, scoring).await?;
             let found = self.search.best(&mut finder, data, output).await?;
-            let architecture = finder.architecture();
-            Ok((weights.open(&client, &found.file, architecture, output).await?, Some(found.id)))
+            Ok((finder.open(&found, output).await?, Some(found.id)))
         })
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Search {
     #[arg(long, default_value_t = 16, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     candidates: u32,
-    /// Bytes of a file to score; of a longer one, chunks from all over it.
+    /// Bytes of a file to score; of a longer one, chunks from all over it, at least one.
     #[arg(long, default_value_t = 4 << 10, value_name = "BYTES")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     sample: u32,
@@ -55,7 +55,7 @@ pub(crate) struct Search {
 
 /// Bytes of samples that are scored before their results are printed, so that memory does not grow
 /// with the number of files.
-const BATCH_BYTES: u64 = 4 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 /// Files from all over the data that decide which of many models are scored.
 const NARROWING_FILES: usize = 16;
 
@@ -101,14 +101,20 @@ impl From<&Found> for Entry {
 #[derive(Default)]
 struct Totals {
     bytes: usize,
+    /// Bytes of the files that the samples are from.
+    of_bytes: u64,
     /// By model: its file and name, the bytes that it has a score for, and the sum of its
     /// cross-entropies over them.
     models: BTreeMap<u32, (Found, usize, f64)>,
 }
 
 impl Totals {
-    fn add(&mut self, found: &[Found]) {
-        self.bytes += found.first().map_or(0, |found| found.report.bytes);
+    fn add(&mut self, file: &DataFile, found: &[Found]) {
+        let Some(first) = found.first() else {
+            return;
+        };
+        self.of_bytes += file.size_bytes;
+        self.bytes += first.report.bytes;
         for found in found {
             let (bytes, cross_entropy) = (found.report.bytes, found.report.cross_entropy);
             let total = self.models.entry(found.id).or_insert_with(|| (found.clone(), 0, 0.0));
@@ -124,6 +130,19 @@ impl Totals {
         let means = all.map(|(found, bytes, sum)| (found, sum / *bytes as f64));
         means.min_by(|(_, a), (_, b)| a.total_cmp(b))
     }
+
+    /// How much was scored.
+    fn read(&self) -> String {
+        read(self.bytes, self.of_bytes)
+    }
+}
+
+/// How much of data was scored.
+fn read(bytes: usize, of_bytes: u64) -> String {
+    match bytes as u64 {
+        bytes if bytes < of_bytes => format!("{bytes} of {of_bytes} bytes"),
+        bytes => format!("{bytes} bytes"),
+    }
 }
 
 impl Find {
@@ -136,10 +155,10 @@ impl Find {
         let scoring = Scoring { engine: &engine, weights: &weights, scores: &scores };
         network::block_on(async {
             let mut finder = Finder::new(&client, scoring).await?;
-            let documents = self.search.spread(&finder, &data);
+            let (_, documents) = self.search.spread(&finder, &data);
             finder.narrow(&documents, self.search.candidates as usize, output).await?;
             let mut totals = Totals::default();
-            for batch in self.batches(&data) {
+            for batch in self.search.batches(&data, &finder) {
                 let (files, documents) = self.search.samples(batch, &data, &finder, output)?;
                 let found = finder.find(&documents, output).await?;
                 for ((file, document), found) in files.iter().zip(&documents).zip(found) {
@@ -148,7 +167,7 @@ impl Find {
                         data.leave_out::<()>(&file.path, error, output)?;
                         continue;
                     }
-                    totals.add(&found);
+                    totals.add(file, &found);
                     if !self.print(file, document, &found, output)? {
                         return Ok(());
                     }
@@ -156,19 +175,16 @@ impl Find {
             }
             if let Some((found, cross_entropy)) = totals.best() {
                 output.say(format_args!(
-                    "best for all: model {} {}, cross-entropy {cross_entropy:.4}; get it: soma \
-                     model pull {}",
-                    found.id, found.name, found.id
+                    "best for all: model {} {}, cross-entropy {cross_entropy:.4} on {}; get it: \
+                     soma model pull {}",
+                    found.id,
+                    found.name,
+                    totals.read(),
+                    found.id
                 ));
             }
             data.ended()
         })
-    }
-
-    /// Files whose samples are scored together.
-    fn batches<'d>(&self, data: &'d Data) -> impl Iterator<Item = &'d [DataFile]> {
-        let count = (BATCH_BYTES / u64::from(self.search.sample)).max(1);
-        data.files.chunks(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
     /// Prints the best models for a file; false once the reader has closed the pipe.
@@ -180,7 +196,8 @@ impl Find {
         output: &Output,
     ) -> Result<bool> {
         let models: Vec<Entry> = found.iter().take(self.top as usize).map(Entry::from).collect();
-        let mut text = format!("{}\n", output.strong(one_line(file.path.display())));
+        let name = output.strong(one_line(file.path.display()));
+        let mut text = format!("{name}  {}\n", read(document.size_bytes(), file.size_bytes));
         for (rank, model) in models.iter().enumerate() {
             let Entry { id, name, cross_entropy, gain, bits_per_byte, .. } = model;
             let name = format!("{:19}", one_line(name));
@@ -206,6 +223,16 @@ impl Search {
         if self.no_cache { ScoreCache::off() } else { ScoreCache::new(home.scores()) }
     }
 
+    /// Files whose samples are scored together.
+    fn batches<'d>(
+        &self,
+        data: &'d Data,
+        finder: &Finder<'_>,
+    ) -> impl Iterator<Item = &'d [DataFile]> {
+        let bytes = find::sample_bytes(self.sample as usize, finder.architecture());
+        data.files.chunks((BATCH_BYTES / bytes).max(1))
+    }
+
     /// The files that can be read, with their samples.
     fn samples<'f>(
         &self,
@@ -229,13 +256,17 @@ impl Search {
         Ok((read, samples))
     }
 
-    /// Samples of some files from all over the data.
-    fn spread(&self, finder: &Finder<'_>, data: &Data) -> Vec<Document> {
+    /// Some files from all over the data, with their samples.
+    fn spread<'d>(
+        &self,
+        finder: &Finder<'_>,
+        data: &'d Data,
+    ) -> (Vec<&'d DataFile>, Vec<Document>) {
         let step = data.files.len().div_ceil(NARROWING_FILES).max(1);
         let files = data.files.iter().step_by(step);
         let sample = |file| find::sample(file, self.sample as usize, finder.architecture());
         // What cannot be read is told when it is scored.
-        files.filter_map(|file| sample(file).ok()).collect()
+        files.filter_map(|file| Some((file, sample(file).ok()?))).unzip()
     }
 
     /// The public model that predicts data best, by files from all over it.
@@ -248,18 +279,20 @@ impl Search {
         data: &Data,
         output: &Output,
     ) -> Result<Found> {
-        let documents = self.spread(finder, data);
+        let (files, documents) = self.spread(finder, data);
         finder.narrow(&documents, self.candidates as usize, output).await?;
         let mut totals = Totals::default();
-        for found in finder.find(&documents, output).await? {
-            totals.add(&found);
+        for (file, found) in files.iter().zip(finder.find(&documents, output).await?) {
+            totals.add(file, &found);
         }
         let Some((found, cross_entropy)) = totals.best() else {
             return Err(Error::new(Code::NoScore, "no public model has a score for this data"));
         };
         output.say(format_args!(
-            "model {} {} predicts the data best: cross-entropy {cross_entropy:.4}",
-            found.id, found.name
+            "model {} {} predicts the data best: cross-entropy {cross_entropy:.4} on {}",
+            found.id,
+            found.name,
+            totals.read()
         ));
         Ok(found.clone())
     }

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::network;
 use crate::output::{self, Output};
+use crate::output_file::{self, Existing};
 
 /// Make the genesis of a network together with other operators.
 #[derive(Debug, clap::Subcommand)]
@@ -93,9 +94,9 @@ pub(crate) struct Assemble {
     /// Entries, and folders of entries.
     #[arg(required = true, value_name = "ENTRY")]
     entries: Vec<PathBuf>,
-    /// The genesis file.
-    #[arg(short, long, value_name = "FILE", default_value = "genesis.json")]
-    output: PathBuf,
+    /// The genesis file [default: genesis.json].
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 /// Check a genesis.
@@ -162,10 +163,8 @@ impl Genesis {
 
 impl New {
     fn run(self, output: &Output) -> Result {
-        if self.plan.exists() {
-            let message = format!("{} already exists", self.plan.display());
-            return Err(Error::new(Code::FileExists, message).hint("choose another file"));
-        }
+        // It may have been edited.
+        output_file::check(&self.plan, Existing::Kept)?;
         let start = self.start.unwrap_or_else(|| SystemTime::now() + 2 * DAY);
         let start_ms = start.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let preset = match self.preset {
@@ -190,8 +189,7 @@ impl Add {
         reach.check().map_err(Error::usage)?;
         let stake = self.stake.unwrap_or(plan.stake_max());
         plan.check_stake(&self.output, stake)?;
-        let checked = soma_os::file::check_output(&self.output);
-        checked.map_err(|error| Error::file(&self.output, "write", &error))?;
+        output_file::check(&self.output, Existing::Replaced)?;
         let passphrase = network::new_node_passphrase(&self.dir, self.encrypt, global)?;
         let passphrase = passphrase.as_ref().map(|text| text.as_str());
         let [account, consensus] = NodeFolder::make_keys(&self.dir, passphrase)?;
@@ -218,9 +216,10 @@ impl Add {
 
 impl Assemble {
     fn run(self, output: &Output) -> Result {
+        let path = output_file::named_or_new(self.output, "genesis.json".to_owned())?;
         let genesis = Plan::read(&self.plan)?.assemble(&read_entries(&self.entries)?)?;
-        write(&self.output, &render(&genesis))?;
-        output.done(format_args!("wrote {}", self.output.display()));
+        write(&path, &render(&genesis))?;
+        output.done(format_args!("wrote {}", path.display()));
         output.say("  Compare the chain id with the other operators before anyone starts a node.");
         summarize(&genesis, output)
     }

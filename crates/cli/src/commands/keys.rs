@@ -14,6 +14,7 @@ use crate::global::Global;
 use crate::home::Home;
 use crate::network;
 use crate::output::Output;
+use crate::output_file::{self, Existing};
 
 /// Create and list keys.
 #[derive(Debug, clap::Subcommand)]
@@ -227,16 +228,14 @@ impl Export {
                 return Err(Error::usage("words are written to a terminal or to a file")
                     .hint("name a file, which only you can read: -o FILE"));
             }
-            let words = network::unlock(global, &key, |passphrase| key.words(passphrase))?;
+            let words = network::unlock(global, &key)?.words()?;
             output.warn("whoever sees these words has the key");
             return output.value("words", words.phrase(), &Phrase { words: words.phrase() });
         };
-        // It could be another key.
-        if file.exists() {
-            return Err(Error::new(Code::FileExists, format!("{} already exists", file.display())));
-        }
+        // What lies there could be another key.
+        output_file::check(file, Existing::Kept)?;
         if self.words {
-            let words = network::unlock(global, &key, |passphrase| key.words(passphrase))?;
+            let words = network::unlock(global, &key)?.words()?;
             let written = soma_os::file::write_private(file, words.phrase().as_bytes());
             written.map_err(|error| Error::file(file, "write", &error))?;
         } else {
@@ -251,17 +250,11 @@ impl Export {
 impl Passphrase {
     fn run(self, global: &Global, output: &Output) -> Result {
         let key = named(self.name, global)?;
-        let old = if key.info()?.encrypted {
-            Some(network::passphrase(global, &format!("Passphrase of {}: ", key.name()))?)
-        } else {
-            None
-        };
-        let old = old.as_ref().map(|text| text.as_str());
-        // A wrong one is told before a new one is asked for.
-        key.load(old)?;
+        // A wrong passphrase is told before a new one is asked for.
+        let opened = network::unlock(global, &key)?;
         let flag = "--new-passphrase-file";
         let new = network::new_passphrase(flag, self.new_passphrase_file.as_deref())?;
-        key.protect(old, Protection::Passphrase(&new))?;
+        opened.protect(Protection::Passphrase(&new))?;
         let changed = facts(key.info()?, key.path());
         output.done(format_args!("{} has a new passphrase", changed.name));
         output.value("address", &changed.address, &changed)

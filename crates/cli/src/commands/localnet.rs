@@ -19,6 +19,7 @@ use crate::local_nodes::LocalNodes;
 use crate::model_flags::Arch;
 use crate::network;
 use crate::output::Output;
+use crate::output_file::{self, Existing};
 use crate::seed::Seed;
 use crate::signals::stopped;
 
@@ -99,8 +100,7 @@ impl Localnet {
         }
         let dir = folder(&self.state);
         if let Some(path) = &self.info_out {
-            let checked = soma_os::file::check_output(path);
-            checked.map_err(|error| Error::file(path, "write", &error))?;
+            output_file::check(path, Existing::Replaced)?;
         }
         if self.reset {
             reset(&dir)?;

@@ -14,12 +14,12 @@ use soma_sdk::obligation::Obligation;
 use soma_sdk::sender::Sender;
 use soma_sdk::transfer::Remote;
 
-use crate::data::new_file;
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::model_flags::{self, Arch, EngineArgs};
 use crate::network;
 use crate::output::Output;
+use crate::output_file::named_or_new;
 use crate::seed::Seed;
 
 /// Create, publish, download and inspect models.
@@ -347,7 +347,7 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
         let message = format!("model {id} has not revealed any weights");
         return Err(Error::new(Code::NoWeights, message));
     };
-    let path = new_file(path, format!("{}.safetensors", file_name(&model.name)))?;
+    let path = named_or_new(path, format!("{}.safetensors", file_name(&model.name)))?;
     let spec = client.architecture().await?;
     let remote = Remote::weights(weights.hash.0, weights.size_bytes.0);
     soma_compete::download(&client, &remote, &path, output).await?;

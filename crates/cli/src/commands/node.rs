@@ -8,11 +8,11 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use soma_node::NodeFailure;
 use soma_node::folder::NodeFolder;
 use soma_node::genesis::{Entry, read_entries, read_genesis};
 use soma_node::settings::{PeerSettings, Settings};
-use soma_protocol::{Address, ConsensusKey, Hash, hex};
+use soma_node::{NodeConfig, NodeFailure};
+use soma_protocol::{Address, ConsensusKey, Hash, SecretKey, hex};
 use soma_sdk::api::text::Text;
 use soma_sdk::keys::Protection;
 use tracing_subscriber::filter::LevelFilter;
@@ -184,11 +184,10 @@ struct Running<'a> {
 }
 
 impl Identity {
-    fn of(folder: &NodeFolder, passphrase: Option<&str>) -> Result<Self> {
-        let (config, settings) = (folder.config(passphrase)?, folder.settings());
-        let consensus = folder.consensus(passphrase)?;
-        let (chain_id, address) = (folder.genesis().chain_id(), config.account.address());
-        Ok(Self {
+    fn of(folder: &NodeFolder, account: &SecretKey, consensus: &SecretKey) -> Self {
+        let settings = folder.settings();
+        let (chain_id, address) = (folder.genesis().chain_id(), account.address());
+        Self {
             dir: folder.dir().to_path_buf(),
             chain: folder.genesis().chain.clone(),
             chain_id,
@@ -197,7 +196,12 @@ impl Identity {
             api: settings.api,
             listen: settings.listen,
             possession: hex::encode(&consensus.prove_possession(&chain_id, &address)),
-        })
+        }
+    }
+
+    /// The same, with the keys that the node is started with.
+    fn of_config(folder: &NodeFolder, config: &NodeConfig) -> Self {
+        Self::of(folder, &config.account, &SecretKey::from_bytes(&config.consensus.0))
     }
 
     fn describe(&self) -> String {
@@ -218,8 +222,8 @@ impl Node {
             Self::Show { dir } => {
                 let folder = NodeFolder::open(&dir)?;
                 let passphrase = network::node_passphrase(&dir, global)?;
-                let identity =
-                    Identity::of(&folder, passphrase.as_ref().map(|text| text.as_str()))?;
+                let config = folder.config(passphrase.as_ref().map(|text| text.as_str()))?;
+                let identity = Identity::of_config(&folder, &config);
                 output.result(identity.describe(), &identity)
             }
         }
@@ -239,7 +243,7 @@ impl Init {
         let protection = passphrase.map_or(Protection::Local, Protection::Passphrase);
         let folder =
             NodeFolder::create(&self.dir, &genesis, &settings, &account, &consensus, protection)?;
-        let identity = Identity::of(&folder, passphrase)?;
+        let identity = Identity::of(&folder, &account, &consensus);
         output.done(format_args!("created {}", self.dir.display()));
         let key = identity.consensus_key;
         if !genesis.validators.iter().any(|validator| validator.consensus_key == key) {
@@ -259,8 +263,8 @@ impl Run {
         let folder = NodeFolder::open(&self.dir)?;
         let passphrase = network::node_passphrase(&self.dir, global)?;
         let passphrase = passphrase.as_ref().map(|text| text.as_str());
-        let identity = Identity::of(&folder, passphrase)?;
         let mut config = folder.config(passphrase)?;
+        let identity = Identity::of_config(&folder, &config);
         if let Some(join) = self.join {
             config.settings.history.join = join.into();
         }

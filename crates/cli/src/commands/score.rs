@@ -11,7 +11,6 @@ use serde::Serialize;
 use soma_codes::Code;
 use soma_compete::{OpenModels, ScoreCache, Scored, Scorer};
 use soma_model::{Directions, Engine, Receipt, Report, Weights, score_with_dump};
-use soma_os::file::check_output;
 use soma_protocol::record::Params;
 
 use crate::data::{Data, LeftOut, Shown};
@@ -21,6 +20,7 @@ use crate::harmless::one_line;
 use crate::home::Home;
 use crate::model_flags::{Arch, EngineArgs};
 use crate::output::{Output, Unit};
+use crate::output_file::{self, Existing};
 use crate::seed::Seed;
 
 /// Score local files with local weights.
@@ -209,7 +209,7 @@ impl Score {
             return Err(Error::usage(format!("{flag} takes one file and one model, {given}"))
                 .hint("run the command once for each file and model"));
         }
-        check_output(path).map_err(|error| Error::file(path, "write", &error))?;
+        output_file::check(path, Existing::Replaced)?;
         Ok(Some(extra))
     }
 }

@@ -9,11 +9,12 @@ use soma_sdk::api::{Target, TargetStatus};
 use soma_sdk::client::Client;
 use soma_sdk::figures::relative_distance;
 
-use crate::data::{Shown, new_file};
+use crate::data::Shown;
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::network;
 use crate::output::Output;
+use crate::output_file::named_or_new;
 
 /// List and inspect targets.
 #[derive(Debug, clap::Subcommand)]
@@ -82,7 +83,7 @@ async fn data(client: &Client, id: u32, path: Option<PathBuf>, output: &Output) 
         return Err(Error::new(Code::DataNotFound, message)
             .hint("data is published when its submission wins; see `soma target show ID`"));
     };
-    let path = new_file(path, format!("target-{id}.data"))?;
+    let path = named_or_new(path, format!("target-{id}.data"))?;
     let hash = published.data_hash.0;
     let bytes = client.target_data(TargetId(id), hash).await?;
     soma_os::file::write(&path, &bytes).map_err(|error| Error::file(&path, "write", &error))?;

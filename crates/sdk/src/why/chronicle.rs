@@ -27,15 +27,36 @@ pub(super) struct Chronicle<'a> {
     pub(super) first: u32,
     /// The running epoch.
     pub(super) last: u32,
+    /// Its phase.
+    phase: Phase,
     targets: HashMap<u32, Target>,
 }
 
 impl<'a> Chronicle<'a> {
     /// The running epoch and those before it, `epochs` in all.
     pub(super) async fn of_last(client: &'a Client, epochs: u32) -> Result<Self, SdkError> {
-        let last = client.status().await?.clock.epoch;
+        let clock = client.status().await?.clock;
+        let (last, phase) = (clock.epoch, clock.phase.0);
         let first = last.saturating_sub(epochs.saturating_sub(1)).max(1);
-        Ok(Self { client, first, last, targets: HashMap::new() })
+        Ok(Self { client, first, last, phase, targets: HashMap::new() })
+    }
+
+    /// Whether all that decides the draw of an epoch has happened, though it may still take blocks.
+    pub(super) fn is_drawn_or_being_drawn(&self, epoch: u32) -> bool {
+        epoch < self.last || self.phase.submits()
+    }
+
+    /// The targets of an epoch, if all are drawn that there are.
+    pub(super) async fn drawn(&self, epoch: u32) -> Result<Vec<u32>, SdkError> {
+        let targets = self.client.epoch(Epoch(epoch)).await?.targets;
+        // Their number is known from the first on, and the last one exists when all are drawn.
+        let Some(&last) = targets.last().filter(|_| epoch == self.last) else {
+            return Ok(targets);
+        };
+        match self.client.target(TargetId(last)).await {
+            Err(SdkError::Api { status: 404, .. }) => Ok(Vec::new()),
+            found => found.map(|_| targets),
+        }
     }
 
     /// A target; asked for once.

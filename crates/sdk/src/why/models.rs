@@ -105,13 +105,17 @@ async fn not_routed(
     events: &[Entry],
     epoch: u32,
 ) -> Result<Option<Reason>, SdkError> {
+    // Until then it can still be entered.
+    if !chronicle.is_drawn_or_being_drawn(epoch) {
+        return Ok(Some(Reason::NotDrawn));
+    }
     if let Some(reason) = out_of_competition(model, events, epoch) {
         return Ok(Some(reason));
     }
     if is_bound(events, epoch) {
         return Ok(Some(Reason::Bound));
     }
-    let drawn = chronicle.client.epoch(Epoch(epoch)).await?.targets;
+    let drawn = chronicle.drawn(epoch).await?;
     if drawn.is_empty() {
         let is_ahead = epoch == chronicle.last;
         return Ok(is_ahead.then_some(Reason::NotDrawn));

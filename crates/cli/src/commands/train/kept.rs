@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use soma_codes::Code;
 use soma_model::train::{StepReport, Trainer};
-use soma_os::file::{Destination, check_output, destination, room};
+use soma_os::file::{Destination, destination, room};
 
 use super::{Run, Train};
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::output_file::{self, Existing};
 use crate::signals::Stop;
 
 /// Steps between two checkpoints.
@@ -23,6 +24,9 @@ const CHECKPOINT_STEPS: u64 = 200;
 
 /// Steps with a checkpoint before the first of those, so that a run that ends early leaves one.
 const EARLY_STEPS: [u64; 3] = [25, 50, 100];
+
+/// The same in words, for the help of `--checkpoint` and for what is said as a run begins.
+pub(super) const CHECKPOINT_TIMES: &str = "after steps 25, 50 and 100 and every 200 steps";
 
 /// A mean cross-entropy that is higher than at the last checkpoint by this many nats means that the
 /// run diverges, and that the last checkpoint is worth more than a new one.
@@ -61,7 +65,7 @@ impl<'a> Kept<'a> {
     /// Tries what can be tried before any data is read.
     pub(super) fn check(train: &Train) -> Result {
         for path in [&train.output, &train.checkpoint].into_iter().flatten() {
-            check_output(path).map_err(|error| Error::file(path, "write", &error))?;
+            output_file::check(path, Existing::Replaced)?;
         }
         Ok(())
     }
@@ -84,7 +88,7 @@ impl<'a> Kept<'a> {
                  with --checkpoint",
             ),
             (_, Some(checkpoint)) => output.say(format_args!(
-                "a checkpoint goes to {} every {CHECKPOINT_STEPS} steps{}",
+                "a checkpoint goes to {} {CHECKPOINT_TIMES}{}",
                 checkpoint.path.display(),
                 if checkpoint.until_finished { " until the run is finished" } else { "" },
             )),
@@ -223,9 +227,7 @@ impl Checkpoint {
             },
             (None, None) => return Ok(None),
         };
-        match check_output(&path)
-            .map_err(|error| Error::file(&path, "write", &error))
-            .and_then(|()| check_room(&path, bytes))
+        match output_file::check(&path, Existing::Replaced).and_then(|()| check_room(&path, bytes))
         {
             Err(error) if until_finished => {
                 output.warn(format_args!("there will be no checkpoints: {}", error.message));
@@ -409,4 +411,24 @@ fn ends_with_newline(path: &Path) -> io::Result<bool> {
     let mut last = [0];
     file.read_exact(&mut last)?;
     Ok(last == *b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::{CHECKPOINT_STEPS, CHECKPOINT_TIMES, EARLY_STEPS};
+
+    #[test]
+    fn the_help_of_train_says_after_which_steps_there_are_checkpoints() {
+        let [first, second, third] = EARLY_STEPS;
+        let times =
+            format!("after steps {first}, {second} and {third} and every {CHECKPOINT_STEPS} steps");
+        assert_eq!(CHECKPOINT_TIMES, times);
+        let command = crate::args::Args::command();
+        let train = command.find_subcommand("train").unwrap();
+        let mut arguments = train.get_arguments();
+        let checkpoint = arguments.find(|it| it.get_id() == "checkpoint").unwrap();
+        assert!(checkpoint.get_help().unwrap().to_string().contains(CHECKPOINT_TIMES));
+    }
 }

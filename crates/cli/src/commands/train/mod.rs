@@ -51,8 +51,9 @@ pub(crate) struct Train {
     /// Resume from a checkpoint, with its recipe but for --steps and --lr.
     #[arg(long, value_name = "CKPT", conflicts_with_all = ["arch", "batch", "seed"])]
     resume: Option<PathBuf>,
-    /// Write a checkpoint to this file every 200 steps, at the end, and when the run is interrupted
-    /// [default: the file of -o with `.checkpoint` appended, until the run is finished].
+    /// Write a checkpoint to this file after steps 25, 50 and 100 and every 200 steps, at the end,
+    /// and when the run is interrupted [default: the file of -o with `.checkpoint` appended, until
+    /// the run is finished].
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Append one line of JSON per step to this file.
