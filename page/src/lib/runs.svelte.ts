@@ -123,7 +123,7 @@ class Runs {
     }
 
     remove(run: OpenRun): void {
-        this.list = this.list.filter((other) => other !== run);
+        this.list = this.list.filter((open) => open !== run);
     }
 
     /** Reads growing logs again and again, until the result is called. */
@@ -140,18 +140,17 @@ class Runs {
     }
 
     #open(name: string, source: () => Promise<File>, follows: boolean): void {
-        const others = this.list.filter((run) => run.name !== name || run.follows);
-        if (others.length >= RUNS_MAX) {
+        // A file that is opened again takes the place of what was read of it before.
+        const before = this.list.find((run) => run.name === name && !run.follows);
+        if (!before && this.list.length >= RUNS_MAX) {
             this.notice = `At most ${RUNS_MAX} runs are shown; remove one first.`;
             return;
         }
         this.notice = "";
-        // A file that is opened again takes the place of what was read of it before.
-        const before = this.list.find((run) => !others.includes(run));
         const number = before?.number ?? this.#free();
         const run = new OpenRun(number, name, source, follows);
         this.list = before
-            ? this.list.map((other) => (other === before ? run : other))
+            ? this.list.map((open) => (open === before ? run : open))
             : [...this.list, run];
         void run.read();
     }
