@@ -56,7 +56,9 @@ export class Browser {
         return browser;
     }
 
-    async page(path, { scheme = "light", width = 1280, height = 900, missing = false } = {}) {
+    /** Opens a page. What `answer` gives for a request is what the page gets instead of the node's. */
+    async page(path, view = {}) {
+        const { scheme = "light", width = 1280, height = 900, missing = false, answer } = view;
         const page = await this.chromium.newPage();
         await page.setViewport({ width, height, deviceScaleFactor: 1 });
         await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
@@ -79,6 +81,13 @@ export class Browser {
             this.faults.push(`a dialog: ${dialog.message()}`);
             await dialog.dismiss();
         });
+        if (answer) {
+            await page.setRequestInterception(true);
+            page.on("request", (request) => {
+                const given = answer(request);
+                void (given ? request.respond(given) : request.continue());
+            });
+        }
         await page.goto(this.url + path, { waitUntil: "load" });
         await page.waitForSelector("main h1");
         return page;

@@ -1,4 +1,5 @@
-// What the page computes itself: logs of training runs, whatever a file holds, and the heat of text.
+// What the page computes itself: logs of training runs, whatever a file holds, the heat of text, and
+// whether data may be given to the node.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,6 +17,7 @@ async function load(name) {
 }
 
 const { RunLog, smoothed, thinned } = await load("runlog.ts");
+const { tries } = await load("home.ts");
 const { characters, contrast, cost, heat } = await load("heat.ts");
 
 function read(text, pieces = 1) {
@@ -97,6 +99,21 @@ test("a file that ends without a newline counts once it is whole", () => {
     assert.equal(log.lines, 0);
     log.end();
     assert.deepEqual([log.lines, log.unfinished, log.series("loss").values], [1, false, [2]]);
+});
+
+test("data is given to a node of a local network on this machine alone", () => {
+    const at = (hostname, status) => {
+        globalThis.location = { hostname };
+        return tries(status);
+    };
+    for (const hostname of ["localhost", "127.0.0.1", "[::1]"]) {
+        assert.equal(at(hostname, { local: true }), true, hostname);
+        assert.equal(at(hostname, { local: false }), false, hostname);
+        assert.equal(at(hostname, undefined), false, "before the node has answered");
+    }
+    for (const hostname of ["soma.example", "127.0.0.1.example", "192.168.0.7"])
+        assert.equal(at(hostname, { local: true }), false, hostname);
+    delete globalThis.location;
 });
 
 test("data is shown as its characters, and bytes that are no text as their numbers", () => {

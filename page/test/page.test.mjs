@@ -350,6 +350,60 @@ test("on a local network, data is tried with every model, byte by byte", async (
     await page.close();
 });
 
+/** Drops something on what a selector names; whether the page kept the browser from taking it. */
+const drop = (page, selector, fill) =>
+    page.$eval(
+        selector,
+        (place, fill) => {
+            const data = new DataTransfer();
+            if (fill.text) data.setData("text/plain", fill.text);
+            if (fill.name) data.items.add(new File([fill.content], fill.name));
+            const event = (kind) =>
+                new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+            return ["dragover", "drop"].map((kind) => !place.dispatchEvent(event(kind)));
+        },
+        fill,
+    );
+const FILE = { name: "dropped.jsonl", content: '{"step": 1, "loss": 2}\n' };
+const KEPT = [true, true];
+const LEFT = [false, false];
+
+test("a file that is dropped beside its place is taken, and only while its view is shown", async () => {
+    const page = await browser.page("/runs");
+    assert.deepEqual(await drop(page, "footer", FILE), KEPT);
+    await page.waitForSelector('[data-run="dropped.jsonl"]');
+    assert.deepEqual(await drop(page, "footer", { text: "some text" }), LEFT, "text is not taken");
+    await page.click('nav a[href="/models"]');
+    await page.waitForFunction(() => document.querySelector("h1").innerText === "Models");
+    assert.deepEqual(await drop(page, "footer", FILE), LEFT);
+    await page.click('nav a[href="/trial"]');
+    await page.waitForSelector(".drop");
+    const answer = page.waitForResponse((response) => response.url().endsWith("/v1/trial"));
+    assert.deepEqual(await drop(page, "footer", FILE), KEPT);
+    assert.equal((await answer).request().method(), "POST");
+    await page.close();
+});
+
+test("nothing is posted to a node whose network is not local", async () => {
+    const status = { ...(await network.json("/v1/status")), local: false };
+    const posted = [];
+    const page = await browser.page("/trial", {
+        answer: (request) => {
+            if (request.method() !== "GET") posted.push(request.url());
+            return new URL(request.url()).pathname === "/v1/status"
+                ? { contentType: "application/json", body: JSON.stringify(status) }
+                : undefined;
+        },
+    });
+    await page.waitForSelector(".empty");
+    assert.equal(await page.$("main :is(input, textarea, button)"), null, "nothing to give it");
+    for (const place of [".empty", "footer"])
+        assert.deepEqual(await drop(page, place, FILE), KEPT, "the page stays");
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    assert.deepEqual(posted, []);
+    await page.close();
+});
+
 test("the keyboard alone reaches everything", async () => {
     const page = await browser.page("/");
     await page.waitForSelector(".leaders tbody tr");
