@@ -283,7 +283,7 @@ test("training runs are drawn from their logs, over each other, and nothing leav
     await page.close();
 });
 
-test("a log that grows is followed where the browser can", async () => {
+test("a log that grows is followed where the browser can, in the same drawing", async () => {
     const page = await browser.page("/runs");
     await page.evaluate(() => {
         const line = (step) => `${JSON.stringify({ step, loss: 1 / step, seconds: step })}\n`;
@@ -307,8 +307,13 @@ test("a log that grows is followed where the browser can", async () => {
             String(number),
         );
     await step(2);
+    const drawing = await page.waitForSelector(".curve canvas");
+    const pixels = () => drawing.evaluate((canvas) => canvas.toDataURL());
+    const before = await pixels();
     await page.evaluate(() => window.grow(3));
     await step(3);
+    assert.equal(await drawing.evaluate((canvas) => canvas.isConnected), true);
+    assert.notEqual(await pixels(), before, "with what the log grew by");
     await page.close();
 });
 
