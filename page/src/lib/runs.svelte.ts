@@ -9,6 +9,10 @@ const BYTES_MAX = 256 << 20;
 /** Bytes that are read at once, so that the page stays alive. */
 const PIECE_BYTES = 4 << 20;
 const RUNS_MAX = 12;
+/** Colors of runs in the style: `--run-0`, .. */
+const COLORS = 6;
+/** Lengths of dashes and gaps, so that curves differ by more than their colors. */
+const DASHES = [[], [10, 4], [3, 3], [12, 4, 3, 4]];
 
 /** A file that can be asked again for what is in it now. Not all browsers have it. */
 interface Handle {
@@ -40,6 +44,15 @@ export class OpenRun {
         this.name = name;
         this.#source = source;
         this.follows = follows;
+    }
+
+    /** The name of its color in the style. */
+    get color(): string {
+        return `run-${this.number % COLORS}`;
+    }
+
+    get dash(): number[] {
+        return DASHES[this.number % DASHES.length]!;
     }
 
     /** Reads what is new in the file. */
