@@ -492,6 +492,20 @@ test("a curve has the colors of the theme that is shown", async () => {
     await page.close();
 });
 
+test("a list follows the chain, however often its events come", async () => {
+    const page = await browser.page("/blocks");
+    const first = () =>
+        page.$eval("tbody td:first-child", (cell) => Number(cell.textContent.replace(/\D/g, "")));
+    await page.waitForSelector("tbody tr");
+    const before = await first();
+    // As often as transactions come, for longer than a list may take to follow.
+    const until = Date.now() + 6_000;
+    while (Date.now() < until)
+        await network.as("account-7", "send", network.address("account-8"), "0.01");
+    assert.ok((await first()) > before, `${before} stays the first`);
+    await page.close();
+});
+
 test("a list continues where it ends, even if it is asked twice", async () => {
     const page = await browser.page("/blocks");
     await page.waitForSelector(".more button");

@@ -1,9 +1,7 @@
 // A list of the API that is read page by page, as the reader asks for more.
 import { Problem, get } from "../api/get";
 import type { Event, Page } from "../api/types";
-import { live } from "./live.svelte";
-
-const PAUSE_MS = 1_000;
+import { asks } from "./asks.svelte";
 
 export class Paged<T> {
     items = $state.raw<T[]>([]);
@@ -18,41 +16,24 @@ export class Paged<T> {
     /** While only the first page is shown, it is asked again when an event concerns it. */
     constructor(path: () => string | null, concerns: (event: Event) => boolean = () => false) {
         this.#path = path;
-        $effect(() => {
-            const asked = path();
-            this.items = [];
-            this.next = null;
-            this.loaded = false;
-            this.problem = undefined;
-            this.#pages = 1;
-            if (asked === null) return;
-            let timer: ReturnType<typeof setTimeout> | undefined;
-            const abort = new AbortController();
-            const ask = async () => {
-                try {
-                    const page = await get<Page<T>>(asked, abort.signal);
-                    if (this.#pages <= 1) {
-                        this.items = page.items;
-                        this.next = page.next;
-                    }
-                    this.loaded = true;
-                } catch (error) {
-                    if (!abort.signal.aborted && error instanceof Problem) this.problem = error;
-                }
-            };
-            const stop = live.listen((events) => {
+        asks<Page<T>>({
+            path,
+            concerns: (event) => this.#pages <= 1 && concerns(event),
+            begin: () => {
+                this.items = [];
+                this.next = null;
+                this.loaded = false;
+                this.problem = undefined;
+                this.#pages = 1;
+            },
+            take: (page) => {
                 if (this.#pages > 1) return;
-                if (events === "everything" || events.some(concerns)) {
-                    clearTimeout(timer);
-                    timer = setTimeout(() => void ask(), PAUSE_MS);
-                }
-            });
-            void ask();
-            return () => {
-                stop();
-                clearTimeout(timer);
-                abort.abort();
-            };
+                this.items = page.items;
+                this.next = page.next;
+                this.loaded = true;
+                this.problem = undefined;
+            },
+            fail: (problem) => (this.problem = problem),
         });
     }
 
@@ -68,6 +49,7 @@ export class Paged<T> {
             if (this.next !== after) return;
             this.items = [...this.items, ...page.items];
             this.next = page.next;
+            this.problem = undefined;
         } catch (error) {
             this.#pages -= 1;
             if (error instanceof Problem) this.problem = error;
