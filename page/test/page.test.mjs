@@ -529,13 +529,17 @@ test("a list continues where it ends, even if it is asked twice", async () => {
 
 test("a path that is not a text leads nowhere, and Enter without a text finds nothing", async () => {
     const page = await browser.page("/blocks");
-    await page.evaluate(() => {
-        history.pushState(null, "", "/%ff");
-        dispatchEvent(new PopStateEvent("popstate"));
-    });
-    await page.waitForFunction(() =>
-        document.querySelector("main").innerText.includes("no such page"),
-    );
+    const visit = (path) =>
+        page.evaluate((path) => {
+            history.pushState(null, "", path);
+            dispatchEvent(new PopStateEvent("popstate"));
+        }, path);
+    await visit("/a%E2%80%AEb");
+    await page.waitForFunction(() => document.querySelector("h1").innerText === "/a⟨U+202E⟩b");
+    assert.equal(await page.title(), "Nothing here /a⟨U+202E⟩b · Soma");
+    await visit("/%ff");
+    await page.waitForFunction(() => document.querySelector("h1").innerText === "/%ff");
+    assert.match(await text(page), /no such page/);
     await page.keyboard.press("/");
     await page.keyboard.press("Enter");
     await page.keyboard.type("rust-spec");
