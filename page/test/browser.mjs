@@ -93,6 +93,12 @@ export class Browser {
         return page;
     }
 
+    /** Waits until a page has all that it asked for; its stream of events stays open. */
+    async settled(page) {
+        await page.waitForNetworkIdle({ idleTime: 300, concurrency: 1 });
+        await page.waitForFunction(() => !document.querySelector("main .waiting"));
+    }
+
     /** Serious faults that axe finds in what the page shows now. */
     async axe(page) {
         if (!(await page.evaluate(() => "axe" in window))) {

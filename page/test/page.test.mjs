@@ -51,7 +51,11 @@ test("an empty network says what to do first", async () => {
     await page.waitForFunction(() => document.querySelectorAll(".empty").length >= 2);
     assert.match(await text(page), /soma model publish/);
     assert.match(await text(page), /soma submit/);
-    assert.match(await text(page), /Epoch 1/);
+    // On a busy machine, the first epoch may be over.
+    await page.waitForFunction(async () => {
+        const { clock } = await (await fetch("/v1/status")).json();
+        return document.querySelector(".strip .epoch").innerText === `Epoch ${clock.epoch}`;
+    });
     assert.deepEqual(await browser.axe(page), []);
     await page.close();
 });
@@ -74,9 +78,15 @@ test("home updates live when a target settles, and after the page was hidden", a
     await page.waitForFunction(
         () => document.querySelector("footer [role=status]").textContent !== "Live",
     );
-    const to = network.address("account-8");
-    await network.as("account-7", "send", to, "1.25");
+    const late = "registered-while-hidden";
+    await network.as("account-7", "model", "register", late, "--stake", "5");
+    assert.ok(!(await text(page)).includes(late), "a hidden page lets go of the stream");
     await hide(false);
+    await page.waitForFunction(
+        (name) => document.querySelector("main").innerText.includes(name),
+        {},
+        late,
+    );
     await page.waitForFunction(
         () => document.querySelector("footer [role=status]").textContent === "Live",
     );
@@ -187,10 +197,11 @@ test("every page has its JSON, no serious fault, and fits a phone", async () => 
     const { paths } = await addresses();
     for (const path of paths) {
         const page = await browser.page(path);
-        await page.waitForFunction(() => !document.querySelector("main .waiting"));
+        await browser.settled(page);
         const twin = await page.$eval("a.twin", (link) => link.getAttribute("href"));
         assert.equal(twin, path === "/" ? "/v1/status" : `/v1${path}`);
-        assert.equal(typeof (await network.json(twin)), "object");
+        const facts = await network.json(twin);
+        assert.ok(Object.keys(facts).length > 0, `${twin} says nothing`);
         assert.equal(await page.$(".trouble:not(.told)"), null, path);
         assert.deepEqual(await browser.axe(page), [], path);
         await page.setViewport({ ...PHONE, deviceScaleFactor: 1 });
@@ -221,17 +232,20 @@ test("a submission has a page, linked from its account, and why is said in sente
     await page.waitForSelector(`a[href="${submission}"]`);
     await page.waitForSelector(".why li");
     const { fates } = await network.json(`/v1/accounts/${address}/why`);
-    const told = fates.map(({ text }) => text.slice(1));
-    const said = await page.$$eval(".why li .theirs", (all) => all.map((item) => item.innerText));
+    const told = fates.map(({ text }) => `${text[0].toUpperCase()}${text.slice(1)}.`);
+    const said = await page.$$eval(".why li .said > .theirs", (all) =>
+        all.map((item) => item.innerText),
+    );
     assert.ok(
-        said.some((sentence) => told.some((text) => sentence.includes(text))),
+        said.some((sentence) => told.includes(sentence)),
         `${said} of ${told}`,
     );
     await page.click(`a[href="${submission}"]`);
     await page.waitForFunction((path) => location.pathname === path, {}, submission);
     await page.waitForSelector('[data-event="submission_accepted"]');
     assert.match(await text(page), /Rank now/);
-    await page.waitForFunction(() => document.querySelector(".why li, #why ~ .quiet"));
+    await page.waitForSelector(".why li, #why ~ .quiet:not(.waiting)");
+    assert.equal(await page.$(".trouble"), null);
     await page.close();
     const nobody = `/targets/1/submissions/${network.address("account-8")}`;
     const missing = await browser.page(nobody, { missing: true });
@@ -241,12 +255,17 @@ test("a submission has a page, linked from its account, and why is said in sente
 });
 
 test("training runs are drawn from their logs, over each other, and nothing leaves the browser", async () => {
-    const asked = [];
     const page = await browser.page("/runs");
-    page.on("request", (request) => {
-        if (request.method() !== "GET") asked.push(request.url());
-    });
     await page.waitForSelector(".empty");
+    await browser.settled(page);
+    // From here on, the page asks what every open page asks, and nothing else.
+    const asked = [];
+    const always = /^GET \/v1\/(status|events\?after=[\d-]+)$/;
+    page.on("request", (request) => {
+        const { pathname, search } = new URL(request.url());
+        const question = `${request.method()} ${pathname}${search}`;
+        if (!always.test(question) || request.hasPostData()) asked.push(question);
+    });
     const hostile = join(folder, "<img src=x onerror=alert(1)>.jsonl");
     const config = { schema: "run/1", config: { note: "</bdi><script>alert(1)</script>" } };
     const lines = [config, { step: 1, loss: 9, seconds: 1 }, { step: 2, loss: 8, seconds: 2 }];
@@ -318,6 +337,13 @@ test("a log that grows is followed where the browser can, in the same drawing", 
 });
 
 test("on a local network, data is tried with every model, byte by byte", async () => {
+    // A busy machine may be late with a reveal, and one model alone is always the best.
+    const active = async () => Number((await network.json("/v1/status")).models_active);
+    const begun = Date.now();
+    while ((await active()) < 2) {
+        assert.ok(Date.now() - begun < PATIENCE_MS, "two models are active in time");
+        await new Promise((resolve) => setTimeout(resolve, 300));
+    }
     const page = await browser.page("/trial");
     await page.waitForFunction(() => document.querySelector('nav a[href="/trial"]'));
     const [sample] = readdirSync(join(folder, "rust"));
@@ -330,17 +356,37 @@ test("on a local network, data is tried with every model, byte by byte", async (
     const losses = await page.$$eval("[data-tried] td:nth-child(2)", (cells) =>
         cells.map((cell) => Number(cell.innerText)),
     );
-    assert.ok(losses.length >= 1);
+    assert.ok(losses.length >= 2, `${losses}`);
+    assert.ok(losses[0] < losses.at(-1), `${losses} differ`);
     assert.equal(losses[0], Math.min(...losses), "the first one wins");
     const shown = await page.$eval(".heat", (heat) => heat.innerText);
     assert.match(shown, /<script>alert\(1\)<\/script>/);
     assert.match(shown, /⟨U\+202E⟩/);
-    assert.ok((await page.$$('.heat span[class^="h"]')).length > 20, "in more than one color");
+    const heat = await page.$$eval(".heat span", (pieces) =>
+        pieces.map((piece) => ({
+            level: /^(none|h\d)/.exec(piece.className)?.[0],
+            color: getComputedStyle(piece).backgroundColor,
+        })),
+    );
+    const colors = new Map(heat.map(({ level, color }) => [level, color]));
+    assert.ok(!colors.has(undefined) && colors.size >= 4, `levels ${[...colors.keys()]}`);
+    colors.delete("none");
+    assert.equal(new Set(colors.values()).size, colors.size, `each its own of ${[...colors]}`);
+    assert.ok(
+        heat.every(({ level }, at) => level !== heat[at + 1]?.level),
+        "neighbors of one color are one piece",
+    );
+    await page.click("[data-tried]:nth-child(2) button:nth-child(2)");
+    await page.waitForSelector('.heat span[class^="c"]');
+    assert.equal(await page.$('.heat span[class^="h"]'), null, "two are compared");
+    await page.click("[data-tried]:nth-child(2) button:nth-child(2)");
+    await page.waitForSelector('.heat span[class^="h"]');
     assert.equal(await page.$("main script, main b"), null);
     await page.focus(".look input");
     for (let step = 0; step < 5; step += 1) await page.keyboard.press("ArrowRight");
     const told = await page.$eval(".look input", (slider) => slider.ariaValueText);
     assert.match(told, /^byte 6, .*\d\.\d\d/);
+    assert.equal(await page.$$eval(".heat .here", (here) => here.length), 1);
     assert.match(await text(page), /soma submit FILE --watch --key account-1 --url http/);
     await page.waitForSelector(".plane .dot");
     await sound(page, "/trial");
@@ -415,28 +461,29 @@ test("the keyboard alone reaches everything", async () => {
     // Rows come and go while the network runs; a page that stands still has the same stops.
     await page.goto(`${network.url}/models`);
     await page.waitForSelector("tbody tr");
-    const stops = await page.$$eval(
-        "a[href]:not([tabindex='-1']), button, input, summary",
-        (all) => all.length,
-    );
+    await browser.settled(page);
+    const stops = await page.evaluate(() => {
+        window.stops = [
+            ...document.querySelectorAll("a[href]:not([tabindex='-1']), button, input, summary"),
+        ];
+        window.frame = (stop) => {
+            const { outlineStyle, outlineWidth, borderTopColor } = getComputedStyle(stop);
+            const outline = outlineStyle === "none" ? "none" : outlineWidth;
+            return `${outline}, ${borderTopColor}`;
+        };
+        window.quiet = window.stops.map(window.frame);
+        return window.stops.length;
+    });
     const reached = new Set();
     for (let step = 0; step < stops + 2; step += 1) {
         await page.keyboard.press("Tab");
-        const [at, outline] = await page.evaluate(() => {
-            const all = [
-                ...document.querySelectorAll(
-                    "a[href]:not([tabindex='-1']), button, input, summary",
-                ),
-            ];
-            const style = getComputedStyle(document.activeElement);
-            return [
-                all.indexOf(document.activeElement),
-                `${style.outlineStyle} ${style.borderTopColor}`,
-            ];
+        const [at, quiet, focused] = await page.evaluate(() => {
+            const at = window.stops.indexOf(document.activeElement);
+            return [at, window.quiet[at], at < 0 ? "" : window.frame(window.stops[at])];
         });
-        if (at >= 0) reached.add(at);
-        if (at > 0)
-            assert.doesNotMatch(outline, /^none rgba\(0, 0, 0, 0\)$/, "the focus is visible");
+        if (at < 0) continue;
+        reached.add(at);
+        assert.notEqual(focused, quiet, `the focus on stop ${at} is visible`);
     }
     assert.equal(reached.size, stops);
     await page.keyboard.press("/");
@@ -582,6 +629,27 @@ test("pictures for the documentation", { skip: !process.env.UPDATE }, async () =
     }
 });
 
-test("no error, no dialog and no foreign request on all the way", () => {
+test("no error, no dialog and no foreign request on all the way", async () => {
     assert.deepEqual(browser.faults, []);
+    // Whatever must not happen would have been seen.
+    const page = await browser.page("/params");
+    await page.evaluate(async () => {
+        console.error("an error");
+        setTimeout(() => {
+            throw new Error("an exception");
+        });
+        alert("a dialog");
+        await fetch("http://foreign.invalid/").catch(() => {});
+    });
+    await page.goto("http://127.0.0.2:61000/").catch(() => {});
+    const seen = browser.faults.join("\n");
+    for (const fault of [
+        /an error/,
+        /an exception/,
+        /a dialog/,
+        /foreign\.invalid/,
+        /127\.0\.0\.2/,
+    ])
+        assert.match(seen, fault);
+    await page.close();
 });
