@@ -574,6 +574,55 @@ test("a list continues where it ends, even if it is asked twice", async () => {
     await page.close();
 });
 
+test("all proposals can be read, the last ones first, and a link leads to one of them", async () => {
+    const governance = await network.json("/v1/governance");
+    const proposal = (id) => ({
+        id,
+        status: "voting",
+        change: { change: "parameter", name: "epoch_ms", value: String(id * 60_000) },
+        proposer: network.address("account-7"),
+        deposit: "1000000000",
+        approved: "0",
+        total: "1",
+        ends_epoch: 9,
+        decided_epoch: null,
+    });
+    const range = (first, last) =>
+        Array.from({ length: last - first + 1 }, (_, at) => proposal(first + at));
+    const page = await browser.page("/governance#proposal-12", {
+        answer: (request) => {
+            const { pathname, searchParams } = new URL(request.url());
+            if (pathname !== "/v1/governance") return undefined;
+            const after = searchParams.get("after");
+            const proposals = after === "11" ? range(1, 10) : range(11, 30);
+            const next = after === null ? "11" : null;
+            const body = JSON.stringify({ ...governance, proposals, next });
+            return { contentType: "application/json", body };
+        },
+    });
+    const shown = () =>
+        page.$$eval(".proposal", (all) => all.map(({ id }) => Number(id.split("-")[1])));
+    await page.waitForFunction(() => {
+        const place = document.getElementById("proposal-12")?.getBoundingClientRect();
+        return place !== undefined && place.top >= 0 && place.bottom <= innerHeight;
+    });
+    assert.deepEqual(
+        await shown(),
+        range(11, 30)
+            .map(({ id }) => id)
+            .toReversed(),
+    );
+    await page.click(".more button");
+    await page.waitForSelector("#proposal-1");
+    assert.deepEqual(
+        await shown(),
+        range(1, 30)
+            .map(({ id }) => id)
+            .toReversed(),
+    );
+    await page.close();
+});
+
 test("a path that is not a text leads nowhere, and Enter without a text finds nothing", async () => {
     const page = await browser.page("/blocks");
     const visit = (path) =>

@@ -10,13 +10,22 @@ export class Paged<T> {
     loaded = $state(false);
 
     #path: () => string | null;
+    #pageOf: (answer: unknown) => Page<T>;
     /** Pages that were asked for. From the second on, the first must stay as it is. */
     #pages = 1;
 
-    /** While only the first page is shown, it is asked again when an event concerns it. */
-    constructor(path: () => string | null, concerns: (event: Event) => boolean = () => false) {
+    /**
+     * While only the first page is shown, it is asked again when an event concerns it. `pageOf`
+     * says what of an answer is the list, if not all of it.
+     */
+    constructor(
+        path: () => string | null,
+        concerns: (event: Event) => boolean = () => false,
+        pageOf = (answer: unknown) => answer as Page<T>,
+    ) {
         this.#path = path;
-        asks<Page<T>>({
+        this.#pageOf = pageOf;
+        asks<unknown>({
             path,
             concerns: (event) => this.#pages <= 1 && concerns(event),
             begin: () => {
@@ -26,8 +35,9 @@ export class Paged<T> {
                 this.problem = undefined;
                 this.#pages = 1;
             },
-            take: (page) => {
+            take: (answer) => {
                 if (this.#pages > 1) return;
+                const page = pageOf(answer);
                 this.items = page.items;
                 this.next = page.next;
                 this.loaded = true;
@@ -44,7 +54,8 @@ export class Paged<T> {
         const joint = path.includes("?") ? "&" : "?";
         this.#pages += 1;
         try {
-            const page = await get<Page<T>>(`${path}${joint}after=${encodeURIComponent(after)}`);
+            const answer = await get(`${path}${joint}after=${encodeURIComponent(after)}`);
+            const page = this.#pageOf(answer);
             // Whoever asks twice gets the same page twice.
             if (this.next !== after) return;
             this.items = [...this.items, ...page.items];
