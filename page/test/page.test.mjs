@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { after, afterEach, before, test } from "node:test";
 
 import { Browser } from "./browser.mjs";
 import { HOSTILE, Network } from "./network.mjs";
@@ -37,6 +37,8 @@ before(async () => {
     await Promise.all([network.start(4), network.train()]);
     browser = await Browser.open(network.url, join(folder, "browser"));
 });
+
+afterEach(() => browser?.closePages());
 
 after(async () => {
     await browser?.close();
@@ -83,7 +85,10 @@ test("home updates live when a target settles, and after the page was hidden", a
     assert.ok(!(await text(page)).includes(late), "a hidden page lets go of the stream");
     await hide(false);
     await page.waitForFunction(
-        (name) => document.querySelector("main").innerText.includes(name),
+        (name) =>
+            [...document.querySelectorAll('[data-event="model_registered"]')].some((event) =>
+                event.innerText.includes(name),
+            ),
         {},
         late,
     );
