@@ -56,7 +56,7 @@ export class Browser {
         return browser;
     }
 
-    /** Opens a page. What `answer` gives for a request is what the page gets instead of the node's. */
+    /** Opens a page. What `answer` gives for a request, the page gets instead of the node's. */
     async page(path, view = {}) {
         const { scheme = "light", width = 1280, height = 900, missing = false, answer } = view;
         const page = await this.chromium.newPage();

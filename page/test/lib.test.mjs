@@ -1,5 +1,5 @@
-// What the page computes itself: logs of training runs, whatever a file holds, the heat of text, and
-// whether data may be given to the node.
+// What the page computes itself: logs of training runs, whatever a file holds, the heat of text,
+// and whether data may be given to the node.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

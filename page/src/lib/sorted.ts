@@ -1,6 +1,6 @@
 // Looking things up in what is sorted.
 
-/** The place of the last number that is at most `most`, in numbers that rise; -1 if there is none. */
+/** The place of the last of rising numbers that is at most `most`; -1 if there is none. */
 export function lastAtMost(sorted: ArrayLike<number>, most: number): number {
     let [from, to] = [0, sorted.length];
     while (from < to) {
