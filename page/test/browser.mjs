@@ -56,7 +56,9 @@ export class Browser {
         return browser;
     }
 
-    async page(path, { scheme = "light", width = 1280, height = 900, missing = false } = {}) {
+    /** Opens a page. What `answer` gives for a request, the page gets instead of the node's. */
+    async page(path, view = {}) {
+        const { scheme = "light", width = 1280, height = 900, missing = false, answer } = view;
         const page = await this.chromium.newPage();
         await page.setViewport({ width, height, deviceScaleFactor: 1 });
         await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
@@ -79,9 +81,22 @@ export class Browser {
             this.faults.push(`a dialog: ${dialog.message()}`);
             await dialog.dismiss();
         });
+        if (answer) {
+            await page.setRequestInterception(true);
+            page.on("request", (request) => {
+                const given = answer(request);
+                void (given ? request.respond(given) : request.continue());
+            });
+        }
         await page.goto(this.url + path, { waitUntil: "load" });
         await page.waitForSelector("main h1");
         return page;
+    }
+
+    /** Waits until a page has all that it asked for; its stream of events stays open. */
+    async settled(page) {
+        await page.waitForNetworkIdle({ idleTime: 300, concurrency: 1 });
+        await page.waitForFunction(() => !document.querySelector("main .waiting"));
     }
 
     /** Serious faults that axe finds in what the page shows now. */
@@ -102,6 +117,11 @@ export class Browser {
                         .map((node) => node.html.slice(0, 120))
                         .join(" | ")}`,
             );
+    }
+
+    /** Closes what a check that failed left open: every page holds one of few connections. */
+    async closePages() {
+        for (const page of await this.chromium.pages()) await page.close();
     }
 
     async close() {

@@ -1,4 +1,5 @@
-// What the page computes itself: logs of training runs, whatever a file holds, and the heat of text.
+// What the page computes itself: logs of training runs, whatever a file holds, the heat of text,
+// and whether data may be given to the node.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,6 +17,8 @@ async function load(name) {
 }
 
 const { RunLog, smoothed, thinned } = await load("runlog.ts");
+const { lastAtMost } = await load("sorted.ts");
+const { tries } = await load("home.ts");
 const { characters, contrast, cost, heat } = await load("heat.ts");
 
 function read(text, pieces = 1) {
@@ -69,6 +72,31 @@ test("what a resumed run repeats replaces what it wrote before, and its time con
     assert.deepEqual(log.series("loss").values, [1, 2, -3, -4, -5]);
     assert.deepEqual(log.series("loss").seconds, [10, 20, 41, 42, 43]);
     assert.equal(log.step, 5);
+    const shorter = read(first + line(2, { loss: -2 }, 1));
+    assert.deepEqual(shorter.series("loss").seconds, [10, 41, 41, 41], "time never falls");
+});
+
+test("what was read of a log changes only when the log grows", () => {
+    const log = read(line(2, { loss: 2 }));
+    const before = log.series("loss");
+    assert.equal(log.series("loss"), before, "computed once");
+    log.add(line(1, { loss: 1 }));
+    assert.deepEqual(log.series("loss").steps, [1, 2], "in the order of steps");
+    assert.equal(log.step, 2);
+    log.add(line(2, { loss: 3 }));
+    assert.deepEqual(log.series("loss").values, [1, 3]);
+    assert.deepEqual(before.values, [2], "what was given stays as it was");
+});
+
+test("a place in what is sorted is found as by reading all of it", () => {
+    const sorted = [1, 1, 2, 5, 8, 8, 13];
+    for (const numbers of [[], [3], sorted])
+        for (const most of [-Infinity, 0, 1, 1.5, 3, 8, 13, 99, Infinity])
+            assert.equal(
+                lastAtMost(numbers, most),
+                numbers.findLastIndex((number) => number <= most),
+                `${most} in ${numbers}`,
+            );
 });
 
 test("numbers that are not finite leave a gap, and text is no value", () => {
@@ -97,6 +125,21 @@ test("a file that ends without a newline counts once it is whole", () => {
     assert.equal(log.lines, 0);
     log.end();
     assert.deepEqual([log.lines, log.unfinished, log.series("loss").values], [1, false, [2]]);
+});
+
+test("data is given to a node of a local network on this machine alone", () => {
+    const at = (hostname, status) => {
+        globalThis.location = { hostname };
+        return tries(status);
+    };
+    for (const hostname of ["localhost", "127.0.0.1", "[::1]"]) {
+        assert.equal(at(hostname, { local: true }), true, hostname);
+        assert.equal(at(hostname, { local: false }), false, hostname);
+        assert.equal(at(hostname, undefined), false, "before the node has answered");
+    }
+    for (const hostname of ["soma.example", "127.0.0.1.example", "192.168.0.7"])
+        assert.equal(at(hostname, { local: true }), false, hostname);
+    delete globalThis.location;
 });
 
 test("data is shown as its characters, and bytes that are no text as their numbers", () => {

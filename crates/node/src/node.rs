@@ -299,7 +299,7 @@ fn assemble(
     (progress, around): (watch::Sender<String>, Surroundings),
 ) -> Result<(Parts, Arrivals), NodeError> {
     let pool = Mempool::new(config.genesis.chain_id(), config.settings.pool);
-    let key = config.consensus.public();
+    let (key, signs) = (config.consensus.public(), config.duties.address());
     let metrics = Arc::new(Metrics::default());
     let wake = Arc::new(Notify::new());
     let follower = Arc::new(Follower {
@@ -353,7 +353,7 @@ fn assemble(
             around,
             dir: config.dir,
             started_at: stored,
-            keys: (ConsensusKey(consensus.address().0), address),
+            keys: (key, signs),
         }),
         chain,
         pool,

@@ -13,6 +13,11 @@ export class Problem extends Error {
     }
 }
 
+/** The problem of a node that does not answer. */
+export function unreachable(): Problem {
+    return new Problem("unreachable", "the node does not answer", "it may be restarting", 0);
+}
+
 /** The JSON at a path of the API. */
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
     return ask<T>(path, { headers: { accept: "application/json" } }, signal);
@@ -30,7 +35,7 @@ async function ask<T>(path: string, init: RequestInit, signal?: AbortSignal): Pr
         response = await fetch(path, { ...init, signal: signal ?? null });
     } catch (error) {
         if (signal?.aborted) throw error;
-        throw new Problem("unreachable", "the node does not answer", "it may be restarting", 0);
+        throw unreachable();
     }
     if (response.ok) {
         return (await response.json()) as T;

@@ -3,6 +3,8 @@ import type { Event } from "./types";
 
 /** Milliseconds without a byte after which a stream counts as lost; a node sends one every 10 s. */
 const SILENCE_MS = 25_000;
+/** Characters of an event that has not ended; a stream with a longer one is opened again. */
+const EVENT_MAX = 1 << 20;
 
 /**
  * Reads events after a cursor until the stream ends, is silent for too long, or is aborted. Events
@@ -32,6 +34,7 @@ export async function follow(
             rest = messages.pop() ?? "";
             const events = messages.flatMap(parse);
             if (events.length > 0) passOn(events);
+            if (rest.length > EVENT_MAX) return;
         }
     } finally {
         clearTimeout(silence);

@@ -86,23 +86,24 @@ export function contrast(
     second: (number | null)[],
 ): Piece[] {
     return pieces(all, ({ from, to }) => {
-        const [one, other] = [cost(first, from, to), cost(second, from, to)];
-        if (one === null || other === null) return null;
-        const size = DIFFERENCES.filter((step) => Math.abs(one - other) >= step).length;
-        return DIFFERENCES.length + (one > other ? size : -size);
+        const [firstCost, secondCost] = [cost(first, from, to), cost(second, from, to)];
+        if (firstCost === null || secondCost === null) return null;
+        const difference = firstCost - secondCost;
+        const size = DIFFERENCES.filter((step) => Math.abs(difference) >= step).length;
+        return DIFFERENCES.length + (difference > 0 ? size : -size);
     });
 }
 
-function pieces(all: Character[], level: (one: Character) => number | null): Piece[] {
+function pieces(all: Character[], levelOf: (character: Character) => number | null): Piece[] {
     const joined: Piece[] = [];
-    for (const one of all) {
-        const next = level(one);
+    for (const character of all) {
+        const level = levelOf(character);
         const last = joined.at(-1);
-        if (last && last.level === next) {
-            last.to = one.to;
-            last.text += one.text;
+        if (last && last.level === level) {
+            last.to = character.to;
+            last.text += character.text;
         } else {
-            joined.push({ from: one.from, to: one.to, text: one.text, level: next });
+            joined.push({ ...character, level });
         }
     }
     return joined;

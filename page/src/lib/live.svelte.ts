@@ -1,10 +1,12 @@
 // What is known of the chain right now: the node's status, asked every few seconds, and the events
 // of finalized blocks, streamed. A hidden page lets go of its stream and resumes at its cursor.
-import { Problem, get } from "../api/get";
+import { Problem, get, unreachable } from "../api/get";
 import { follow } from "../api/stream";
 import type { Event, Model, Page, Status } from "../api/types";
 
 const STATUS_MS = 2_000;
+/** How long the node may take to tell its status. */
+const STATUS_MAX_MS = 10_000;
 /** Pause before a lost stream is opened again. */
 const RETRY_MS = 1_500;
 /** Events that the home page shows. */
@@ -36,6 +38,7 @@ class Live {
     #listeners = new Set<Listener>();
     #cursor: string | undefined;
     #stream: AbortController | undefined;
+    #isAsking = false;
 
     start(): void {
         setInterval(() => (this.now = Date.now()), 1_000);
@@ -68,9 +71,11 @@ class Live {
     }
 
     async #ask(): Promise<void> {
-        if (document.hidden) return;
+        // A node that is slow is not asked more often than it answers.
+        if (document.hidden || this.#isAsking) return;
+        this.#isAsking = true;
         try {
-            const status = await get<Status>("/v1/status");
+            const status = await get<Status>("/v1/status", AbortSignal.timeout(STATUS_MAX_MS));
             // Another chain at the same address: nothing that is shown is true any more.
             if (this.status && this.status.chain_id !== status.chain_id) location.reload();
             this.receivedAt = Date.now();
@@ -78,7 +83,9 @@ class Live {
             this.status = status;
             this.problem = undefined;
         } catch (error) {
-            this.problem = error instanceof Problem ? error : undefined;
+            this.problem = error instanceof Problem ? error : unreachable();
+        } finally {
+            this.#isAsking = false;
         }
     }
 

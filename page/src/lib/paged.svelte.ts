@@ -1,9 +1,7 @@
 // A list of the API that is read page by page, as the reader asks for more.
 import { Problem, get } from "../api/get";
 import type { Event, Page } from "../api/types";
-import { live } from "./live.svelte";
-
-const PAUSE_MS = 1_000;
+import { asks } from "./asks.svelte";
 
 export class Paged<T> {
     items = $state.raw<T[]>([]);
@@ -12,47 +10,40 @@ export class Paged<T> {
     loaded = $state(false);
 
     #path: () => string | null;
+    #pageOf: (answer: unknown) => Page<T>;
     /** Pages that were asked for. From the second on, the first must stay as it is. */
     #pages = 1;
 
-    /** While only the first page is shown, it is asked again when an event concerns it. */
-    constructor(path: () => string | null, concerns: (event: Event) => boolean = () => false) {
+    /**
+     * While only the first page is shown, it is asked again when an event concerns it. `pageOf`
+     * says what of an answer is the list, if not all of it.
+     */
+    constructor(
+        path: () => string | null,
+        concerns: (event: Event) => boolean = () => false,
+        pageOf = (answer: unknown) => answer as Page<T>,
+    ) {
         this.#path = path;
-        $effect(() => {
-            const asked = path();
-            this.items = [];
-            this.next = null;
-            this.loaded = false;
-            this.problem = undefined;
-            this.#pages = 1;
-            if (asked === null) return;
-            let timer: ReturnType<typeof setTimeout> | undefined;
-            const abort = new AbortController();
-            const ask = async () => {
-                try {
-                    const page = await get<Page<T>>(asked, abort.signal);
-                    if (this.#pages <= 1) {
-                        this.items = page.items;
-                        this.next = page.next;
-                    }
-                    this.loaded = true;
-                } catch (error) {
-                    if (!abort.signal.aborted && error instanceof Problem) this.problem = error;
-                }
-            };
-            const stop = live.listen((events) => {
+        this.#pageOf = pageOf;
+        asks<unknown>({
+            path,
+            concerns: (event) => this.#pages <= 1 && concerns(event),
+            begin: () => {
+                this.items = [];
+                this.next = null;
+                this.loaded = false;
+                this.problem = undefined;
+                this.#pages = 1;
+            },
+            take: (answer) => {
                 if (this.#pages > 1) return;
-                if (events === "everything" || events.some(concerns)) {
-                    clearTimeout(timer);
-                    timer = setTimeout(() => void ask(), PAUSE_MS);
-                }
-            });
-            void ask();
-            return () => {
-                stop();
-                clearTimeout(timer);
-                abort.abort();
-            };
+                const page = pageOf(answer);
+                this.items = page.items;
+                this.next = page.next;
+                this.loaded = true;
+                this.problem = undefined;
+            },
+            fail: (problem) => (this.problem = problem),
         });
     }
 
@@ -63,11 +54,13 @@ export class Paged<T> {
         const joint = path.includes("?") ? "&" : "?";
         this.#pages += 1;
         try {
-            const page = await get<Page<T>>(`${path}${joint}after=${encodeURIComponent(after)}`);
+            const answer = await get(`${path}${joint}after=${encodeURIComponent(after)}`);
+            const page = this.#pageOf(answer);
             // Whoever asks twice gets the same page twice.
             if (this.next !== after) return;
             this.items = [...this.items, ...page.items];
             this.next = page.next;
+            this.problem = undefined;
         } catch (error) {
             this.#pages -= 1;
             if (error instanceof Problem) this.problem = error;

@@ -22,6 +22,14 @@ class Router {
         void this.#arrive();
     }
 
+    /** Shows what the anchor names, once it is there. */
+    async seek(): Promise<void> {
+        const anchor = this.anchor;
+        if (anchor === "") return;
+        await tick();
+        document.getElementById(anchor)?.scrollIntoView({ block: "center" });
+    }
+
     #read(): void {
         this.path = location.pathname;
         this.anchor = location.hash.slice(1);

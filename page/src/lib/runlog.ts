@@ -12,7 +12,10 @@ const LINE_MAX = 1 << 20;
 /** What a curve is drawn of, in the order of steps; `null` where a value was not finite. */
 export interface Series {
     steps: number[];
-    /** Seconds of training, without the pauses between interruptions. */
+    /**
+     * Seconds of training, without the pauses between interruptions. They never fall: what an
+     * interrupted process wrote beyond the last step of its successor counts as from then.
+     */
     seconds: number[];
     values: (number | null)[];
 }
@@ -34,12 +37,17 @@ export class RunLog {
     /** Lines of steps that were left out because there are too many. */
     leftOut = 0;
     config: Record<string, unknown> | null = null;
+    /** The last step. */
+    step: number | null = null;
 
     #rest = "";
     #line = 0;
     #skipping = false;
     #points = new Map<number, Point>();
     #metrics = new Set<string>();
+    /** The steps in order, and what was asked for of them; gone when the log grows. */
+    #steps: number[] | undefined;
+    #series = new Map<string, Series>();
     /** Seconds before this process of the run, and the last that it told. */
     #before = 0;
     #last = 0;
@@ -52,13 +60,6 @@ export class RunLog {
     /** The names of the values, those of `soma train` first. */
     get metrics(): string[] {
         return [...this.#metrics];
-    }
-
-    /** The last step. */
-    get step(): number | null {
-        let last: number | null = null;
-        for (const step of this.#points.keys()) if (last === null || step > last) last = step;
-        return last;
     }
 
     /** Takes the next part of the file. */
@@ -86,18 +87,21 @@ export class RunLog {
         this.#take(rest);
     }
 
-    /** What a curve of a value is drawn of. */
+    /** What a curve of a value is drawn of; computed once, until the log grows. */
     series(metric: string): Series {
-        const steps = [...this.#points.keys()].sort((a, b) => a - b);
+        const known = this.#series.get(metric);
+        if (known) return known;
+        this.#steps ??= [...this.#points.keys()].sort((a, b) => a - b);
         const series: Series = { steps: [], seconds: [], values: [] };
-        for (const step of steps) {
+        for (const step of this.#steps) {
             const point = this.#points.get(step)!;
             const value = point.values.get(metric);
             if (value === undefined) continue;
             series.steps.push(step);
-            series.seconds.push(point.seconds);
+            series.seconds.push(Math.max(point.seconds, series.seconds.at(-1) ?? 0));
             series.values.push(value);
         }
+        this.#series.set(metric, series);
         return series;
     }
 
@@ -138,7 +142,10 @@ export class RunLog {
             }
             point = { seconds, values: new Map() };
             this.#points.set(step, point);
+            this.step = Math.max(step, this.step ?? step);
+            this.#steps = undefined;
         }
+        this.#series.clear();
         // Of several lines about a step, as after resuming, the last counts.
         point.seconds = seconds;
         for (const [name, value] of Object.entries(fields)) {

@@ -9,6 +9,10 @@ const BYTES_MAX = 256 << 20;
 /** Bytes that are read at once, so that the page stays alive. */
 const PIECE_BYTES = 4 << 20;
 const RUNS_MAX = 12;
+/** Colors of runs in the style: `--run-0`, .. */
+const COLORS = 6;
+/** Lengths of dashes and gaps, so that curves differ by more than their colors. */
+const DASHES = [[], [10, 4], [3, 3], [12, 4, 3, 4]];
 
 /** A file that can be asked again for what is in it now. Not all browsers have it. */
 interface Handle {
@@ -40,6 +44,15 @@ export class OpenRun {
         this.name = name;
         this.#source = source;
         this.follows = follows;
+    }
+
+    /** The name of its color in the style. */
+    get color(): string {
+        return `run-${this.number % COLORS}`;
+    }
+
+    get dash(): number[] {
+        return DASHES[this.number % DASHES.length]!;
     }
 
     /** Reads what is new in the file. */
@@ -123,7 +136,7 @@ class Runs {
     }
 
     remove(run: OpenRun): void {
-        this.list = this.list.filter((other) => other !== run);
+        this.list = this.list.filter((open) => open !== run);
     }
 
     /** Reads growing logs again and again, until the result is called. */
@@ -140,18 +153,17 @@ class Runs {
     }
 
     #open(name: string, source: () => Promise<File>, follows: boolean): void {
-        const others = this.list.filter((run) => run.name !== name || run.follows);
-        if (others.length >= RUNS_MAX) {
+        // A file that is opened again takes the place of what was read of it before.
+        const before = this.list.find((run) => run.name === name && !run.follows);
+        if (!before && this.list.length >= RUNS_MAX) {
             this.notice = `At most ${RUNS_MAX} runs are shown; remove one first.`;
             return;
         }
         this.notice = "";
-        // A file that is opened again takes the place of what was read of it before.
-        const before = this.list.find((run) => !others.includes(run));
         const number = before?.number ?? this.#free();
         const run = new OpenRun(number, name, source, follows);
         this.list = before
-            ? this.list.map((other) => (other === before ? run : other))
+            ? this.list.map((open) => (open === before ? run : open))
             : [...this.list, run];
         void run.read();
     }

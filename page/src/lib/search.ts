@@ -2,6 +2,8 @@
 import { find, get } from "../api/get";
 import type { Block, Epoch, Model, Page, Target, Transaction, Validator } from "../api/types";
 import { words } from "./format";
+import { FOUND } from "./places";
+import { visible } from "./printable";
 
 export interface Hit {
     kind: string;
@@ -14,24 +16,8 @@ const MODELS_MAX = 2_000;
 const PAGE = 500;
 const HITS_MAX = 12;
 
-/** Pages without a number, by the words that lead to them. */
-const PLACES: [string, string][] = [
-    ["models leaderboard", "/models"],
-    ["targets submissions", "/targets"],
-    ["blocks transactions", "/blocks"],
-    ["validators committee seats", "/validators"],
-    ["parameters", "/params"],
-    ["proposals governance votes", "/governance"],
-    ["runs training curves logs", "/runs"],
-    ["architecture", "/architecture"],
-    ["genesis chain", "/genesis"],
-    ["status supply node", "/status"],
-];
-
 export async function search(text: string, signal: AbortSignal): Promise<Hit[]> {
-    const query = text
-        .trim()
-        .replaceAll(/[\u0000-\u001f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "");
+    const query = visible(text).trim();
     if (query === "") return [];
     if (/^#?\d{1,18}$/.test(query)) return numbered(query.replace("#", ""), signal);
     if (/^soma1[a-z0-9]+$/.test(query)) return addressed(query, signal);
@@ -109,17 +95,15 @@ async function named(name: string, signal: AbortSignal): Promise<Hit[]> {
         everyModel(signal),
         get<Record<string, unknown>>("/v1/params", signal),
     ]);
-    const places = PLACES.filter(([leads]) =>
-        leads.split(" ").some((word) => word.startsWith(name)),
-    );
+    const places = FOUND.filter(({ words }) => words.some((word) => word.startsWith(name)));
     const numbered = /^(model|target|epoch|block)s?[ #:/]*(\d+)$/.exec(name);
     const hits: Hit[] = [
         ...(numbered
             ? [{ kind: numbered[1]!, title: name, path: `/${numbered[1]}s/${numbered[2]}` }]
             : []),
-        ...places.map(([leads, path]) => ({ kind: "page", title: leads.split(" ")[0]!, path })),
+        ...places.map(({ name, path }) => ({ kind: "page", title: name, path })),
         ...models
-            .filter((model) => model.name.toLowerCase().includes(name))
+            .filter((model) => visible(model.name).toLowerCase().includes(name))
             .map((model) => ({ kind: "model", title: model.name, path: `/models/${model.id}` })),
         ...Object.keys(params)
             .filter((key) => words(key).includes(words(name)))
