@@ -97,7 +97,7 @@ def extended(codes: list[int]) -> tuple[str | None, list[int]]:
 def width(character: str) -> int:
     """How many cells a character takes.
 
-    >>> [width(character) for character in "aé✓世\\u0301"]
+    >>> [width(character) for character in "a\\xe9\\u2713\\u4e16\\u0301"]
     [1, 1, 1, 2, 0]
     """
     if unicodedata.combining(character) or unicodedata.category(character) in ("Cc", "Cf"):
@@ -202,7 +202,7 @@ def picture(output: str, title: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
-    parser.add_argument("--title", required=True, help="what the picture shows, for who hears it")
+    parser.add_argument("--title", required=True, help="what the picture shows, in words")
     parser.add_argument("--command", help="shown as what was typed")
     arguments = parser.parse_args()
     typed = f"\x1b[1m$ {arguments.command}\x1b[0m\n" if arguments.command else ""

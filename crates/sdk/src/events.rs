@@ -2,7 +2,8 @@
 //!
 //! Every event carries its cursor, so no event is delivered twice or missed; a stream from now on
 //! begins with the cursor of now, so that it misses nothing before its first event either. The
-//! stream is parsed here because `eventsource-stream` buffers an event of any length; here an event has a limit.
+//! stream is parsed here because `eventsource-stream` buffers an event of any length; here an event
+//! has a limit.
 
 use std::time::Duration;
 

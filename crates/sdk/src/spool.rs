@@ -412,8 +412,8 @@ impl Spool {
         found
     }
 
-    /// The key under which this machine has revealed these weights of a model, if it still knows: it
-    /// is public then, whatever a node says.
+    /// The key under which this machine has revealed these weights of a model, if it still knows:
+    /// it is public then, whatever a node says.
     ///
     /// # Errors
     /// [`SdkError::Io`] if the folder cannot be read.

@@ -184,6 +184,23 @@ async fn a_download_of_an_earlier_process_is_resumed() {
     assert_eq!(server.requests.load(Ordering::SeqCst), 1);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_download_to_a_link_replaces_what_it_names_and_a_device_is_refused_at_once() {
+    let content = content(50_000);
+    let (server, client) = serve(Server { content: content.clone(), ..Server::default() }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let [real, link] = ["real", "link"].map(|name| folder.path().join(name));
+    std::os::unix::fs::symlink("real", &link).unwrap();
+    client.download(&remote(&content), &link, &mut |_, _| {}).await.unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(std::fs::read(&real).unwrap(), content);
+    let device = std::path::Path::new("/dev/null");
+    let refused = client.download(&remote(&content), device, &mut |_, _| {}).await.unwrap_err();
+    assert_eq!(refused.code().as_str(), "not_a_file");
+    assert_eq!(server.requests.load(Ordering::SeqCst), 1);
+}
+
 #[tokio::test]
 async fn a_damaged_part_is_downloaded_again_from_the_start() {
     let content = content(50_000);

@@ -124,7 +124,7 @@ async fn nothing_is_claimed_about_an_epoch_before_its_draw() {
 }
 
 #[tokio::test]
-async fn a_model_is_passed_over_only_when_the_last_target_is_drawn() {
+async fn that_others_were_nearer_is_said_once_the_last_target_is_drawn() {
     for drawn in 0..3 {
         let chain = Chain { phase: "compete", targets: 3, drawn, bound: false };
         assert_eq!(reasons(chain).await, [Reason::NotDrawn], "{drawn} of 3");

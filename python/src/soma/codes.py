@@ -244,6 +244,7 @@ class Code(StrEnum):
     WEIGHTS_TRUNCATED = "weights_truncated"
     WEIGHTS_UNEXPECTED_TENSOR = "weights_unexpected_tensor"
     WEIGHTS_WRAPPED_NAME = "weights_wrapped_name"
+    WORDS_NEEDED = "words_needed"
     WRONG_ANSWER = "wrong_answer"
     WRONG_CHAIN = "wrong_chain"
     WRONG_EPOCH = "wrong_epoch"

@@ -228,7 +228,7 @@ impl Search {
         &self,
         data: &'d Data,
         finder: &Finder<'_>,
-    ) -> impl Iterator<Item = &'d [DataFile]> {
+    ) -> impl Iterator<Item = &'d [DataFile]> + use<'d> {
         let bytes = find::sample_bytes(self.sample as usize, finder.architecture());
         data.files.chunks((BATCH_BYTES / bytes).max(1))
     }

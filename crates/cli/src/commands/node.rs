@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use soma_node::folder::NodeFolder;
+use soma_node::folder::{ACCOUNT, NodeFolder};
 use soma_node::genesis::{Entry, read_entries, read_genesis};
 use soma_node::settings::{PeerSettings, Settings};
 use soma_node::{NodeConfig, NodeFailure};
@@ -184,9 +184,9 @@ struct Running<'a> {
 }
 
 impl Identity {
-    fn of(folder: &NodeFolder, account: &SecretKey, consensus: &SecretKey) -> Self {
+    fn of(folder: &NodeFolder, address: Address, consensus: &SecretKey) -> Self {
         let settings = folder.settings();
-        let (chain_id, address) = (folder.genesis().chain_id(), account.address());
+        let chain_id = folder.genesis().chain_id();
         Self {
             dir: folder.dir().to_path_buf(),
             chain: folder.genesis().chain.clone(),
@@ -201,7 +201,10 @@ impl Identity {
 
     /// The same, with the keys that the node is started with.
     fn of_config(folder: &NodeFolder, config: &NodeConfig) -> Self {
-        Self::of(folder, &config.account, &SecretKey::from_bytes(&config.consensus.0))
+        // With a duty key, the account's can be kept elsewhere.
+        let account = folder.keys().info(ACCOUNT).map(|key| key.address);
+        let address = account.unwrap_or_else(|_| config.duties.address());
+        Self::of(folder, address, &SecretKey::from_bytes(&config.consensus.0))
     }
 
     fn describe(&self) -> String {
@@ -243,7 +246,7 @@ impl Init {
         let protection = passphrase.map_or(Protection::Local, Protection::Passphrase);
         let folder =
             NodeFolder::create(&self.dir, &genesis, &settings, &account, &consensus, protection)?;
-        let identity = Identity::of(&folder, &account, &consensus);
+        let identity = Identity::of(&folder, account.address(), &consensus);
         output.done(format_args!("created {}", self.dir.display()));
         let key = identity.consensus_key;
         if !genesis.validators.iter().any(|validator| validator.consensus_key == key) {

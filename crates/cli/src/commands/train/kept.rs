@@ -26,7 +26,7 @@ const CHECKPOINT_STEPS: u64 = 200;
 const EARLY_STEPS: [u64; 3] = [25, 50, 100];
 
 /// The same in words, for the help of `--checkpoint` and for what is said as a run begins.
-pub(super) const CHECKPOINT_TIMES: &str = "after steps 25, 50 and 100 and every 200 steps";
+const CHECKPOINT_TIMES: &str = "after steps 25, 50 and 100 and every 200 steps";
 
 /// A mean cross-entropy that is higher than at the last checkpoint by this many nats means that the
 /// run diverges, and that the last checkpoint is worth more than a new one.
