@@ -67,7 +67,7 @@ impl From<&api::Weights> for ModelFile {
 
 impl ModelFile {
     /// Names the file with all that decides whether it is broken.
-    fn id(&self) -> Hash {
+    pub(crate) fn id(&self) -> Hash {
         let Self { weights_hash, ciphertext_hash, size_bytes, key } = self;
         let size_bytes = size_bytes.to_le_bytes();
         let parts: [&[u8]; 4] = [&weights_hash.0, &ciphertext_hash.0, &size_bytes, key];

@@ -123,7 +123,7 @@ mod tests {
         writer.join().unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_never_comes_is_not_waited_for_for_ever() {
         let (_sender, mut values) = watch::channel(3);
         assert_eq!(first(&mut values, |value| *value > 3).await, 3);

@@ -510,7 +510,7 @@ mod tests {
     use std::time::{Duration, Instant, SystemTime};
 
     use soma_engine::{Contact, EngineError, Remedy};
-    use soma_protocol::ConsensusKey;
+    use soma_protocol::{Address, ConsensusKey};
     use soma_sdk::api::RefusedFor;
     use soma_store::StoreError;
 

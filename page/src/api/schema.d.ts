@@ -1034,7 +1034,7 @@ export interface components {
              * @description Number of the architecture in force.
              */
             architecture: number;
-            /** @description Bytes of the files of all models, in use and committed. */
+            /** @description Bytes of the files of all models: of each the longest, in use or committed. */
             files_bytes: components["schemas"]["Text"];
             migration?: components["schemas"]["Migration"] | null;
             /** @description The `after` of the page of those before them; null if there are none. */
@@ -1766,6 +1766,7 @@ export interface components {
             commission_bps: number;
             /** @description Its consensus key. */
             consensus_key: components["schemas"]["Text"];
+            duty_key?: components["schemas"]["Text"] | null;
             /**
              * Format: int32
              * @description While it is jailed: the epoch from which it may return.

@@ -68,6 +68,8 @@ class Code(StrEnum):
     DIVERGED = "diverged"
     DOCUMENTS_TOO_NEW = "documents_too_new"
     DUPLICATE_SUBMISSION = "duplicate_submission"
+    DUTY_KEY_TAKEN = "duty_key_taken"
+    DUTY_KEY_UNKNOWN = "duty_key_unknown"
     DUTY_NOT_FREE = "duty_not_free"
     DUTY_WAITING = "duty_waiting"
     EMPTY_DATA = "empty_data"

@@ -1,5 +1,6 @@
 //! A validator whose account's key is not on the machine of its node.
 
+use soma_codes::Code;
 use soma_protocol::{Action, Phase, SecretKey, action};
 
 use crate::network::{Network, wait_until};
@@ -10,7 +11,7 @@ async fn a_node_with_a_duty_key_does_its_validators_duties_without_the_accounts_
     let network = Network::with_duty_key(duty_key.clone());
     let is_barred = async || {
         let troubles = network.client.status().await.unwrap().troubles;
-        troubles.iter().any(|trouble| trouble.code == "duty_key_unknown")
+        troubles.iter().any(|trouble| *trouble.code == Code::DutyKeyUnknown)
     };
     wait_until("the node says that it may send no duties", is_barred).await;
     let account = network.sender("validator-1").await;
