@@ -19,7 +19,7 @@ pub(crate) async fn first<T: Clone>(
 ) -> T {
     let wanted = tokio::time::timeout(WITHIN, values.wait_for(is_wanted)).await;
     // What was borrowed is given back before anything is borrowed again: with a sender that waits
-    // in between, both would wait for ever.
+    // in between, both would wait forever.
     let wanted = wanted.map(|wanted| wanted.map(|value| T::clone(&value)));
     match wanted {
         Ok(Ok(value)) => value,
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_never_comes_is_not_waited_for_for_ever() {
+    async fn what_never_comes_is_waited_for_a_moment_only() {
         let (_sender, mut values) = watch::channel(3);
         assert_eq!(first(&mut values, |value| *value > 3).await, 3);
     }
