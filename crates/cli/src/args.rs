@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Train(commands::train::Train),
     /// Continue a text with a model, or embed a file.
     Run(commands::run::Run),
+    /// Serve a model to programs on this machine, as OpenAI's API does.
+    Serve(commands::serve::Serve),
     /// Create, publish, download and inspect models.
     #[command(subcommand)]
     Model(commands::model::ModelCommand),
@@ -87,6 +89,8 @@ pub(crate) enum Command {
     Why(commands::why::Why),
     /// Monitor a node.
     Top(commands::top::Top),
+    /// Offer the network and models as tools to an assistant.
+    Mcp(commands::mcp::Mcp),
     /// Check whether this machine can run a node.
     Doctor(commands::doctor::Doctor),
     /// Explain an error code.
@@ -108,6 +112,7 @@ impl Command {
             Self::Node(command) => command.run(global, output),
             Self::Train(command) => command.run(output),
             Self::Run(command) => command.run(output),
+            Self::Serve(command) => command.run(output),
             Self::Model(command) => command.run(global, output),
             Self::Target(command) => command.run(global, output),
             Self::Submit(command) => command.run(global, output),
@@ -123,6 +128,7 @@ impl Command {
             Self::Status(_) => commands::status::run(global, output),
             Self::Why(command) => command.run(global, output),
             Self::Top(command) => command.run(global, output),
+            Self::Mcp(command) => command.run(global, output),
             Self::Doctor(command) => command.run(global, output),
             Self::Explain(command) => command.run(output),
             Self::Completions(command) => command.run(&mut Args::command()),
