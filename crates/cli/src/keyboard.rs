@@ -36,14 +36,11 @@ impl Keyboard {
         !self.keys.is_closed()
     }
 
-    /// Returns when `key` is pressed.
-    pub(crate) async fn pressed(&mut self, key: u8) {
-        loop {
-            match self.keys.recv().await {
-                Some(pressed) if pressed.eq_ignore_ascii_case(&key) => return,
-                Some(_) => {}
-                None => std::future::pending().await,
-            }
+    /// The next key that is pressed.
+    pub(crate) async fn next(&mut self) -> u8 {
+        match self.keys.recv().await {
+            Some(pressed) => pressed,
+            None => std::future::pending().await,
         }
     }
 }

@@ -335,6 +335,11 @@ impl Screen {
         Ok(Some(screen))
     }
 
+    /// How wide it is now.
+    pub(crate) fn columns() -> usize {
+        Term::stdout().size().1.into()
+    }
+
     /// Redraws the page, as much of it as there is room for; false once the terminal is closed.
     pub(crate) fn draw(&mut self, text: &str) -> Result<bool> {
         let page = fitted(&shown(text), Term::stdout().size());

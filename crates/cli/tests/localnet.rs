@@ -166,6 +166,18 @@ fn top_prints_lines_until_a_signal_or_until_the_pipe_is_closed() {
     drop(lines);
     assert_eq!(top.wait().unwrap().code(), Some(0), "the pipe is closed");
 
+    let address = to.as_str().unwrap();
+    for (view, field) in [("models", "models"), ("targets", "targets"), ("mine", "account")] {
+        let (mut top, mut lines) = watch(&["--json", "--view", view, "--account", address]);
+        let look: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+        assert_eq!(look["view"], view);
+        assert!(!look[field].is_null(), "{look}");
+        top.kill().unwrap();
+        top.wait().unwrap();
+    }
+    let no_log = soma(home.path(), &["top", "--view", "training", "--url", &network.url]);
+    fails(&no_log, 2, "usage");
+
     let nowhere = soma(home.path(), &["top", "--url", "http://127.0.0.1:1"]);
     fails(&nowhere, 6, "network");
 }

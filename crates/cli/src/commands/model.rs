@@ -398,7 +398,7 @@ fn warn_of_equal_names(models: &[Model], output: &Output) {
     }
 }
 
-fn status(status: ModelStatus) -> String {
+pub(crate) fn status(status: ModelStatus) -> String {
     format!("{status:?}").to_lowercase()
 }
 

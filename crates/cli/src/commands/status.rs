@@ -50,7 +50,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> Result {
 }
 
 /// What the keys of this home still have to send on the node's chain.
-async fn dues(
+pub(crate) async fn dues(
     home: &Home,
     client: &Client,
     status: &types::Status,

@@ -1,7 +1,7 @@
 //! A validator whose account's key is not on the machine of its node.
 
 use soma_codes::Code;
-use soma_protocol::{Action, Phase, SecretKey, action};
+use soma_protocol::{Action, Amount, Phase, SecretKey, action};
 
 use crate::network::{Network, wait_until};
 
@@ -15,6 +15,8 @@ async fn a_node_with_a_duty_key_does_its_validators_duties_without_the_accounts_
     };
     wait_until("the node says that it may send no duties", is_barred).await;
     let account = network.sender("validator-1").await;
+    let pay = action::Transfer { to: account.address(), amount: Amount::soma(1) };
+    network.sender("account-1").await.run(Action::Transfer(pay)).await.unwrap();
     let named = Action::SetDutyKey(action::SetDutyKey {
         duty_key: duty_key.address(),
         proof: duty_key.prove_duties(&account.chain(), &account.address()),

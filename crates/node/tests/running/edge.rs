@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use soma_model::Weights;
 use soma_protocol::{
-    Action, Amount, Hash, SecretKey, SignedTransaction, TargetId, Transaction, action,
+    Action, Amount, Epoch, Hash, SecretKey, SignedTransaction, Transaction, action,
 };
 use soma_sdk::api::permit::{PERMIT_MS, PeerPermit, UploadPermit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -175,10 +175,9 @@ async fn whoever_sends_duties_that_the_rules_reject_is_charged_for_the_work() {
     })
     .await;
     let duties = sent_until_limited(&network, other(2), |number| {
-        let target = TargetId(number + 7);
-        let commitment = Hash([1; 32]);
-        let commit = Action::CommitVerdict(action::CommitVerdict { target, commitment });
-        signed(&validator, 0, Amount::ZERO, commit)
+        let chunk = number.to_le_bytes().to_vec();
+        let answer = action::AnswerChallenge { epoch: Epoch(9), chunk, path: Vec::new() };
+        signed(&validator, 0, Amount::ZERO, Action::AnswerChallenge(answer))
     })
     .await;
     assert!(duties * 2 <= payments, "{duties} duties, {payments} payments");

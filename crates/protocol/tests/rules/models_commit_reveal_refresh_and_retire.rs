@@ -173,7 +173,6 @@ fn an_inactive_model_gives_up_its_room_and_pays_to_come_back() {
     let room = |world: &World| read::file_room(&world.state);
     let others = room(&world);
     world.must(OTHER, world.commit(OTHER, model, &release));
-    let premium = last_premium(&world);
     world.must(VALIDATOR, world.hold(model, &release));
     world.go_to_next_epoch();
     world.must(OTHER, release.reveal(model));
@@ -192,7 +191,7 @@ fn an_inactive_model_gives_up_its_room_and_pays_to_come_back() {
     }
     assert!(room(&world) <= others, "it has none");
     world.must(OTHER, world.commit(OTHER, model, &release));
-    assert!(last_premium(&world) >= premium, "it pays for new room");
+    assert!(last_premium(&world) > Amount::ZERO, "it pays for new room");
 }
 
 #[test]

@@ -560,7 +560,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "c751edb68c4f5be67f0381449eb79a6479096b70159cf9d9a2f26c8d89d6a1f3",
+        "780f12051a46f394c820f2249b707fb086ee2c83157933d0c088662556ae8754",
         "the bytes of states or events have changed"
     );
     let outcomes = [

@@ -380,6 +380,7 @@ fn a_duty_key_sends_duties_and_nothing_else_until_the_account_names_another() {
 fn a_duty_key_acts_for_one_validator_that_its_holder_has_agreed_to() {
     let mut world = World::with(|genesis| {
         genesis.validators.push(validator(SECOND_VALIDATOR, 1_000));
+        genesis.accounts.push(funded(SECOND_VALIDATOR));
     });
     let unasked = Action::SetDutyKey(action::SetDutyKey {
         duty_key: RIVAL.address(),
