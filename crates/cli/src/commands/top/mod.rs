@@ -31,8 +31,8 @@ use training::Training;
 /// Monitor a node, the competition, your account or a training run.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "On a terminal, the keys 1 to 5 or tab change the view, and q ends it. With --json, \
-                  or if stdout is not a terminal, it prints a line per sample until Ctrl-C."
+    after_help = "On a terminal, the keys 1 to 5 or tab change the view, and q ends it. With \
+                  --json, or if stdout is not a terminal, it prints a line per sample until Ctrl-C."
 )]
 pub(crate) struct Top {
     /// What to show first.

@@ -1,5 +1,5 @@
-//! Models, targets and what belongs to an account, as tables that fit into the terminal: what is less
-//! important is left out where there is no room.
+//! Models, targets and what belongs to an account, as tables that fit into the terminal: what is
+//! less important is left out where there is no room.
 
 use std::fmt::Write as _;
 

@@ -39,7 +39,7 @@ pub(super) struct Training {
 }
 
 impl Training {
-    /// Reads a log. A line that is none, such as one that is just being written, is left out.
+    /// Reads a log. A line that is no step, such as one that is being written, is left out.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -57,7 +57,7 @@ impl Training {
             let Some(step) = step.and_then(|line| serde_json::from_slice::<Step>(line).ok()) else {
                 continue;
             };
-            // A run that was continued counts its seconds anew.
+            // A run that was continued counts its seconds from zero.
             if recent.back().is_some_and(|last| last.seconds > step.seconds) {
                 recent.clear();
             }
@@ -205,11 +205,8 @@ mod tests {
         assert_eq!(training.line(), "step 2  cross-entropy 4.9800  gradient 0.500  100 tokens/s");
         for columns in [10, 40, 80] {
             let page = training.page(columns);
-            let curve = page.lines().rev().take(ROWS);
-            assert!(
-                curve.into_iter().all(|line| line.chars().count() <= columns.max(24)),
-                "{page}"
-            );
+            let mut curve = page.lines().skip_while(|line| !line.is_empty());
+            assert!(curve.all(|line| line.chars().count() <= columns), "{page}");
         }
     }
 
