@@ -39,7 +39,7 @@ pub(super) struct Training {
 }
 
 impl Training {
-    /// Reads a log. A line that is no step, such as one that is being written, is left out.
+    /// Reads a log. A malformed line, such as one that is being written, is left out.
     ///
     /// # Errors
     /// If the file cannot be read.
