@@ -150,13 +150,11 @@ impl<'a> Finder<'a> {
     /// # Errors
     /// Same as [`WeightsCache::open`](crate::WeightsCache::open).
     pub async fn open(mut self, found: &Found, observer: &dyn Observer) -> Result<Weights> {
-        match self.opened.take(found.file) {
-            Some(weights) => weights,
-            None => {
-                let Self { client, scoring, architecture, .. } = self;
-                scoring.weights.open(client, &found.file, &architecture, observer).await
-            }
+        if let Some(weights) = self.opened.take(found.file) {
+            return weights;
         }
+        let Self { client, scoring, architecture, .. } = self;
+        scoring.weights.open(client, &found.file, &architecture, observer).await
     }
 
     async fn score(

@@ -118,7 +118,7 @@ mod tests {
             sender
         });
         for reader in readers {
-            tokio::time::timeout(Duration::from_secs(60), reader).await.unwrap().unwrap();
+            tokio::time::timeout(Duration::from_mins(1), reader).await.unwrap().unwrap();
         }
         writer.join().unwrap();
     }

@@ -263,13 +263,7 @@ fn moneyless(state: &MemoryState, tag: u8, key: Key, value: &[u8]) -> Result<boo
         Weights::TAG => decode::<Weights>(key, value).map(|_| true)?,
         BeaconCommit::TAG => decode::<BeaconCommit>(key, value).map(|_| true)?,
         Publication::TAG => decode::<Publication>(key, value).map(|_| true)?,
-        Piece::TAG => {
-            let Piece { winner, epoch } = decode(key, value)?;
-            let target = read::target(state, winner);
-            target.is_some_and(|target| {
-                target.epoch == epoch && matches!(target.status, TargetStatus::Settled { .. })
-            })
-        }
+        Piece::TAG => is_piece_of_winner(state, decode(key, value)?),
         Corpus::TAG => {
             let Corpus { latest, before } = decode(key, value)?;
             let ordered = before.is_none_or(|before| before.epoch < latest.epoch);
@@ -313,11 +307,7 @@ fn moneyless(state: &MemoryState, tag: u8, key: Key, value: &[u8]) -> Result<boo
             .map(|routes| routes.left > 0 && routes.left <= routes.targets)?,
         RentPrice::TAG => decode::<RentPrice>(key, value).map(|_| key == Key::rent_price())?,
         KeyHolder::TAG => decode::<KeyHolder>(key, value).map(|_| true)?,
-        DutyKeyHolder::TAG => {
-            let DutyKeyHolder(address) = decode(key, value)?;
-            let named = read::validator(state, &address).and_then(|validator| validator.duty_key);
-            named.is_some_and(|named| key == Key::duty_key_holder(&named))
-        }
+        DutyKeyHolder::TAG => is_duty_key_of(state, &key, &decode(key, value)?),
         Committee::TAG => decode::<Committee>(key, value)
             .map(|committee| (committee.number, committee.seats))
             .map(|(number, seats)| !seats.is_empty() && key == Key::committee(number))?,
@@ -328,6 +318,21 @@ fn moneyless(state: &MemoryState, tag: u8, key: Key, value: &[u8]) -> Result<boo
             return Err(Violation::Undecodable { key, tag: Some(tag) });
         }
     })
+}
+
+/// Whether the target has settled that a piece of data has won in its epoch.
+fn is_piece_of_winner(state: &MemoryState, piece: Piece) -> bool {
+    let target = read::target(state, piece.winner);
+    target.is_some_and(|target| {
+        target.epoch == piece.epoch && matches!(target.status, TargetStatus::Settled { .. })
+    })
+}
+
+/// Whether the validator has named the key that is recorded as its duty key.
+fn is_duty_key_of(state: &MemoryState, key: &Key, holder: &DutyKeyHolder) -> bool {
+    let validator = read::validator(state, &holder.0);
+    let named = validator.and_then(|validator| validator.duty_key);
+    named.is_some_and(|named| *key == Key::duty_key_holder(&named))
 }
 
 fn is_living(model: &Model) -> bool {

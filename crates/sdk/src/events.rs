@@ -53,13 +53,12 @@ impl Events {
     pub async fn connect(&mut self) -> Result<(), SdkError> {
         if self.response.is_none() {
             self.parser = Parser::default();
-            let after = match self.after {
-                Some(after) => after,
-                None => {
-                    // After everything that has happened.
-                    let height = self.client.status().await?.height.0;
-                    *self.after.insert(Cursor { height, index: u32::MAX })
-                }
+            let after = if let Some(after) = self.after {
+                after
+            } else {
+                // After everything that has happened.
+                let height = self.client.status().await?.height.0;
+                *self.after.insert(Cursor { height, index: u32::MAX })
             };
             self.response = Some(self.open(after).await?);
         }

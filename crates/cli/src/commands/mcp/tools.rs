@@ -257,7 +257,7 @@ mod tests {
     use super::{Kind, TOOLS, Tool};
     use crate::args::Args;
 
-    fn given(value: Value) -> Map<String, Value> {
+    fn given(value: &Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
 
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn nothing_that_is_given_becomes_a_flag() {
         let score = Tool::named("score_files", false).unwrap();
-        let words = score.words(&given(json!({"weights": "-x", "paths": ["--receipt", "f"]})));
+        let words = score.words(&given(&json!({"weights": "-x", "paths": ["--receipt", "f"]})));
         assert_eq!(words.unwrap(), ["score", "--model=-x", "--", "--receipt", "f"]);
     }
 
@@ -297,7 +297,7 @@ mod tests {
             (json!({"weights": 7, "paths": ["f"]}), "`weights`"),
             (json!({"weights": "w", "paths": ["f"], "more": 1}), "`more`"),
         ] {
-            let error = score.words(&given(arguments)).unwrap_err();
+            let error = score.words(&given(&arguments)).unwrap_err();
             assert!(error.contains(named), "{error}");
         }
     }

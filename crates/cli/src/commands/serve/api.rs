@@ -322,12 +322,15 @@ struct Choice {
     finish_reason: Option<&'static str>,
 }
 
-/// Sizes; a token is a byte.
+/// Sizes in bytes: a token is a byte.
 #[derive(Clone, Copy, Serialize)]
 struct Usage {
-    prompt_tokens: usize,
-    completion_tokens: usize,
-    total_tokens: usize,
+    #[serde(rename = "prompt_tokens")]
+    prompt: usize,
+    #[serde(rename = "completion_tokens")]
+    completion: usize,
+    #[serde(rename = "total_tokens")]
+    total: usize,
 }
 
 /// What all parts of an answer share.
@@ -361,9 +364,9 @@ impl Frame {
             system_fingerprint: &self.server.weights_hash,
             choices: [choice],
             usage: ended.map(|(bytes, _)| Usage {
-                prompt_tokens: self.prompt_bytes,
-                completion_tokens: bytes,
-                total_tokens: self.prompt_bytes + bytes,
+                prompt: self.prompt_bytes,
+                completion: bytes,
+                total: self.prompt_bytes + bytes,
             }),
         }
     }

@@ -250,7 +250,7 @@ impl Monitor<'_> {
         let output = self.eye.output;
         let Some(screen) = &mut self.screen else {
             return match answer {
-                Ok(look) => output.line(look.line(), &self.eye.told(look)?),
+                Ok(look) => output.line(look.line(), &self.eye.told(look)),
                 Err(error) => {
                     output.error(error);
                     Ok(true)
@@ -269,11 +269,11 @@ impl Monitor<'_> {
 }
 
 impl Eye<'_> {
-    fn told(&self, look: &Look) -> Result<Value> {
-        let url = self.client.url();
+    /// A sample as JSON.
+    fn told(&self, look: &Look) -> Value {
         let mut told = json!(look);
-        told["url"] = url.into();
-        Ok(told)
+        told["url"] = self.client.url().into();
+        told
     }
 }
 
@@ -320,7 +320,7 @@ impl Resized {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -19,7 +19,8 @@ const LINE_BYTES_MAX: usize = 4 << 10;
 /// A line of the log.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 struct Step {
-    step: u64,
+    #[serde(rename = "step")]
+    number: u64,
     cross_entropy: f64,
     gradient_norm: f64,
     learning_rate: f64,
@@ -80,7 +81,7 @@ impl Training {
         };
         format!(
             "step {}  cross-entropy {:.4}  gradient {:.3}  {} tokens/s",
-            last.step,
+            last.number,
             last.cross_entropy,
             last.gradient_norm,
             self.speed()
@@ -94,7 +95,7 @@ impl Training {
         format!(
             "step      {}\ncross-entropy {:.4} nats\ngradient  {:.3}\nrate      {:.2e}\n\
              speed     {} tokens/s\n\n{}",
-            last.step,
+            last.number,
             last.cross_entropy,
             last.gradient_norm,
             last.learning_rate,
@@ -164,7 +165,12 @@ fn drawn(curve: &[f64], columns: usize) -> String {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let span = (high - low).max(f64::MIN_POSITIVE);
-    let eighths = |value: f64| ((value - low) / span * (8 * ROWS - 1) as f64).round() as usize + 1;
+    // How many eighths of a row each value is high, at least one.
+    let eighths = |value: f64| {
+        let share = (value - low) / span;
+        (1..8 * ROWS).filter(|eighth| share * (8 * ROWS - 1) as f64 > *eighth as f64 - 0.5).count()
+            + 1
+    };
     let row = |row: usize| {
         let label = match row {
             0 => format!("{high:>LABEL$.4}"),
