@@ -83,6 +83,11 @@ impl Output {
         Self { json, quiet, bars, signs: wanted && !terminal, color }
     }
 
+    /// The same without information and warnings, while a page is shown.
+    pub(crate) fn silent(&self) -> Self {
+        Self { quiet: true, ..self.clone() }
+    }
+
     /// True if results are JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.json

@@ -176,7 +176,7 @@ fn an_assistant_calls_commands_by_name_and_reads_what_they_print() {
         &[],
         &[
             json!({"jsonrpc": "2.0", "id": 1, "method": "initialize",
-            "params": {"protocolVersion": "2025-03-26"}}),
+            "params": {"protocolVersion": "2024-11-05"}}),
             json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
             json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"}),
             call(3, "score_files", &scored),
@@ -186,7 +186,7 @@ fn an_assistant_calls_commands_by_name_and_reads_what_they_print() {
         ],
     );
     assert_eq!(found.len(), 6, "{found:?}");
-    assert_eq!(found[0]["result"]["protocolVersion"], "2025-03-26");
+    assert_eq!(found[0]["result"]["protocolVersion"], "2024-11-05");
     let tools = found[1]["result"]["tools"].as_array().unwrap();
     assert!(tools.iter().all(|tool| tool["annotations"]["readOnlyHint"] == true));
     let text = found[2]["result"]["content"][0]["text"].as_str().unwrap();

@@ -33,7 +33,9 @@ impl Operation for Likelihoods<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        self.logits.iter_mut().for_each(|logit| *logit /= self.temperature);
+        // The highest is subtracted first: divided by very little, it would be infinite.
+        let highest = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        self.logits.iter_mut().for_each(|logit| *logit = (*logit - highest) / self.temperature);
         softmax_row(simd, self.logits);
     }
 }

@@ -6,6 +6,7 @@
 //! verdict that it did not compute.
 
 pub(crate) mod audit;
+pub(crate) mod beacon;
 mod standing;
 mod equivocation;
 mod storage_challenge;
@@ -19,9 +20,10 @@ use soma_protocol::action::HELD_FILES_MAX;
 use soma_protocol::evidence::Evidence;
 use soma_protocol::storage::Challenge;
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Hash, HeldFile, Phase, SecretKey, StateRead, action,
-    commitment, query, read,
+    Action, Address, Amount, ConsensusKey, Epoch, Hash, HeldFile, Phase, SecretKey, StateRead,
+    action, commitment, query, read,
 };
+use soma_sdk::Secret;
 use soma_sdk::signing::{Terms, Tip, sign};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -42,7 +44,10 @@ const VALID_MS: u64 = 60_000;
 
 /// What the duties of this node's validator need.
 pub(crate) struct Duties {
-    pub(crate) key: SecretKey,
+    /// The keys that are here; the first one that may signs.
+    pub(crate) keys: DutyKeys,
+    /// What its beacons follow from.
+    pub(crate) secret: Secret,
     pub(crate) chain: Arc<Chain>,
     pub(crate) weights: Arc<WeightsStore>,
     pub(crate) audits: Arc<Audits>,
@@ -122,10 +127,44 @@ impl Sent {
     }
 }
 
+/// The keys of a node: one that it votes with, and those that can sign its duties.
+pub(crate) struct DutyKeys {
+    /// The key that it votes with.
+    pub(crate) consensus: ConsensusKey,
+    /// The duty key, or that of the account if there is none.
+    pub(crate) first: SecretKey,
+    /// The account's, if both are here.
+    pub(crate) account: Option<SecretKey>,
+}
+
+impl DutyKeys {
+    /// The key that signs: one that acts for the validator that this node votes for, if it votes
+    /// for one.
+    fn signer(&self, state: &dyn StateRead) -> &SecretKey {
+        let holder = read::key_holder(state, &self.consensus);
+        let may = |key: &&SecretKey| Some(read::acts_for(state, &key.address())) == holder;
+        [Some(&self.first), self.account.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(may)
+            .unwrap_or(&self.first)
+    }
+
+    /// The validator that this node votes for but whose duties it may not send, if there is one,
+    /// and the address of the key that it has.
+    pub(crate) fn barred(&self, state: &dyn StateRead) -> Option<(Address, Address)> {
+        let holder = read::key_holder(state, &self.consensus)?;
+        let validator = read::validator(state, &holder)?;
+        let votes = validator.is_registered() && validator.consensus_key == self.consensus;
+        let signer = self.signer(state).address();
+        (votes && read::acts_for(state, &signer) != holder).then_some((holder, signer))
+    }
+}
+
 impl Duties {
-    /// The validator whose duties this node sends: its key is the account's or the duty key.
-    fn validator(&self, state: &dyn StateRead) -> Address {
-        read::acts_for(state, &self.key.address())
+    /// The validator whose duties this node sends.
+    pub(crate) fn validator(&self, state: &dyn StateRead) -> Address {
+        read::acts_for(state, &self.keys.signer(state).address())
     }
 
     /// Takes over what is due after a block.
@@ -162,18 +201,19 @@ impl Duties {
 
     /// Sends an action; false if another one of its kind must be executed first.
     fn send(&self, action: Action) -> bool {
-        let (sender, name) = (self.key.address(), action.name());
-        let (nonce, phase_started_ms, params) = self.chain.read(|state, _| {
-            let nonce = read::account(state, &sender).nonce;
-            (nonce, read::clock(state).phase_started_ms, read::params(state))
+        let name = action.name();
+        let (key, nonce, phase_started_ms, params) = self.chain.read(|state, _| {
+            let key = self.keys.signer(state).clone();
+            let nonce = read::account(state, &key.address()).nonce;
+            (key, nonce, read::clock(state).phase_started_ms, read::params(state))
         });
         let terms = Terms {
             chain: self.chain.id,
-            nonce: self.admission.pool.next_nonce(&sender, nonce),
+            nonce: self.admission.pool.next_nonce(&key.address(), nonce),
             tip: Tip::Exactly(Amount::ZERO),
             valid_until_ms: now_ms().max(phase_started_ms).saturating_add(VALID_MS),
         };
-        let answers = self.admission.admit(vec![sign(action, &terms, &params, &self.key)]);
+        let answers = self.admission.admit(vec![sign(action, &terms, &params, &key)]);
         for answer in answers {
             match answer {
                 Ok(hash) => tracing::debug!(name, %hash, "sent"),

@@ -180,14 +180,19 @@ impl NodeFolder {
     /// # Errors
     /// When a key file cannot be used.
     pub fn config(&self, passphrase: Option<&str>) -> Result<NodeConfig, NodeError> {
-        let duties = match self.keys().load(DUTY, passphrase) {
-            Err(SdkError::KeyMissing { .. }) => self.keys().load(ACCOUNT, passphrase)?,
-            loaded => loaded?,
+        let load = |name| match self.keys().load(name, passphrase) {
+            Err(SdkError::KeyMissing { .. }) => Ok(None),
+            loaded => loaded.map(Some),
+        };
+        let (duties, account) = match load(DUTY)? {
+            Some(duties) => (duties, load(ACCOUNT)?),
+            None => (self.keys().load(ACCOUNT, passphrase)?, None),
         };
         Ok(NodeConfig {
             dir: self.dir.clone(),
             genesis: self.genesis.clone(),
             duties,
+            account,
             consensus: ConsensusSecret(self.consensus(passphrase)?.to_bytes()),
             settings: self.settings.clone(),
             vote_unrecorded: false,

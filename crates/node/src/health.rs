@@ -12,13 +12,13 @@ use std::time::{Duration, Instant, SystemTime};
 use soma_codes::{Code, Coded};
 use soma_engine::{Contact, Contacts, EngineError, RefusedFor};
 use soma_os::clock::now_ms;
-use soma_protocol::record::Validator;
-use soma_protocol::{Address, ConsensusKey, read};
+use soma_protocol::{Address, ConsensusKey};
 use soma_sdk::Text;
 use soma_sdk::api as types;
 use soma_store::StoreError;
 
 use crate::chain::Chain;
+use crate::duties::Duties;
 use crate::error::engine_code;
 use crate::peers::{Heard, PeerNews};
 use crate::shutdown::Shutdown;
@@ -114,8 +114,7 @@ pub(crate) struct Health {
     pub(crate) dir: PathBuf,
     /// The last block when the node was started.
     pub(crate) started_at: u64,
-    /// The key that the node votes with, and the address of the one that signs its duties.
-    pub(crate) keys: (ConsensusKey, Address),
+    pub(crate) duties: Arc<Duties>,
 }
 
 impl Health {
@@ -168,22 +167,10 @@ impl Health {
             news: self.around.news.fresh(),
             watching: engine.watching().map(|watching| watching.to_string()),
             fallback: engine.fallback(),
-            barred: self.barred(),
+            barred: self.chain.read(|state, _| self.duties.keys.barred(state)),
             free_bytes,
         }
         .troubles()
-    }
-
-    /// The validator that this node votes for but whose duties it may not send, if there is one.
-    fn barred(&self) -> Option<(Address, Address)> {
-        let (consensus, duties) = &self.keys;
-        self.chain.read(|state, _| {
-            let holder = read::key_holder(state, consensus)?;
-            let validator = read::validator(state, &holder).filter(Validator::is_registered)?;
-            let votes = validator.consensus_key == *consensus;
-            let barred = votes && read::acts_for(state, duties) != holder;
-            barred.then_some((holder, *duties))
-        })
     }
 
     /// What the node knows about its connections, as the API says it.

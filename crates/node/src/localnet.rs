@@ -287,6 +287,7 @@ impl Localnet {
             dir: self.node_dir(1),
             genesis: self.genesis.clone(),
             duties: self.key(&validator_name(1))?,
+            account: None,
             consensus: ConsensusSecret(self.key(&consensus_name(1))?.to_bytes()),
             settings: local(Settings::new(api, (Ipv4Addr::LOCALHOST, 0).into(), Vec::new())),
             vote_unrecorded: false,

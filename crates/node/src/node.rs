@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::chain::Chain;
 use crate::duties::audit::{self, AuditQueue, Auditor, Audits};
-use crate::duties::{self, Duties};
+use crate::duties::{self, Duties, DutyKeys};
 use crate::error::NodeError;
 use crate::fetch;
 use crate::follower::{Follower, JoinLog};
@@ -299,7 +299,7 @@ fn assemble(
     (progress, around): (watch::Sender<String>, Surroundings),
 ) -> Result<(Parts, Arrivals), NodeError> {
     let pool = Mempool::new(config.genesis.chain_id(), config.settings.pool);
-    let (key, signs) = (config.consensus.public(), config.duties.address());
+    let key = config.consensus.public();
     let metrics = Arc::new(Metrics::default());
     let wake = Arc::new(Notify::new());
     let follower = Arc::new(Follower {
@@ -333,7 +333,8 @@ fn assemble(
     let shutdown = Shutdown::default();
     let (queue, arrivals) = AdmissionQueue::new(Arc::clone(&admission));
     let duties = Arc::new(Duties {
-        key: config.duties,
+        secret: duties::beacon::secret(&config.dir, &config.duties)?,
+        keys: DutyKeys { consensus: key, first: config.duties, account: config.account },
         chain: Arc::clone(&chain),
         weights: Arc::clone(&weights),
         audits: Arc::clone(&audits),
@@ -346,14 +347,14 @@ fn assemble(
         key,
         surveys: Arc::new(Surveys::begin(Arc::clone(&duties))),
         admission: queue,
-        duties,
+        duties: Arc::clone(&duties),
         health: Arc::new(Health {
             chain: Arc::clone(&chain),
             shutdown: shutdown.clone(),
             around,
             dir: config.dir,
             started_at: stored,
-            keys: (key, signs),
+            duties,
         }),
         chain,
         pool,

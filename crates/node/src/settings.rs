@@ -255,6 +255,8 @@ pub struct NodeConfig {
     pub genesis: Genesis,
     /// The key that a validator's duties are signed with: its account's, or its duty key.
     pub duties: SecretKey,
+    /// The account's key, if both are here: it signs while the other one may not.
+    pub account: Option<SecretKey>,
     /// The key it votes with.
     pub consensus: ConsensusSecret,
     /// Its settings.

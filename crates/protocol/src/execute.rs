@@ -357,6 +357,7 @@ impl<'a> Executor<'a> {
             config: &self.config,
             block: self.block,
             index: u32::try_from(self.receipts.len()).unwrap_or(u32::MAX),
+            signer: *sender,
             sender: if by_duty_key { read::acts_for(&self.state, sender) } else { *sender },
             clock: self.clock,
             events: Vec::new(),

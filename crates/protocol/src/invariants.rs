@@ -365,7 +365,7 @@ fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
         ModelStatus::Active => is_complete && has_weights && read::rent(state, model.id).is_some(),
         // Nobody keeps the file of an inactive model.
         ModelStatus::Inactive => {
-            is_complete && has_weights && !(visited && read::rent(state, model.id).is_some())
+            is_complete && has_weights && !(visited && keeps_file_for_nothing(state, model))
         }
         ModelStatus::Retiring { release } => !visited || release > read::clock(state).epoch,
         ModelStatus::Retired => read::rent(state, model.id).is_none(),
@@ -375,6 +375,12 @@ fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
     } else {
         Err(Violation::Model { model: model.id })
     }
+}
+
+/// Whether an inactive model has rent for a file, though no commit waits that has counted on it.
+fn keeps_file_for_nothing(state: &MemoryState, model: &Model) -> bool {
+    let now = read::clock(state).epoch;
+    read::rent(state, model.id).is_some() && read::commit(state, model.id, now).is_none()
 }
 
 /// A verdict is on a published claim and is gone once the target is settled. It is found through

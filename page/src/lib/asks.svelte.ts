@@ -5,6 +5,8 @@ import { live } from "./live.svelte";
 
 /** The shortest time between two questions for the same thing. */
 const PAUSE_MS = 800;
+/** How long an answer may take before the question is asked again. */
+const ANSWER_MAX_MS = 30_000;
 
 interface Question<T> {
     /** What is asked for; nothing while it is `null`. */
@@ -38,13 +40,15 @@ export function asks<T>(question: Question<T>): void {
             last = Date.now();
             isAsking = true;
             isOld = false;
+            const late = AbortSignal.timeout(ANSWER_MAX_MS);
             try {
-                const answer = await get<T>(path, abort.signal);
+                const answer = await get<T>(path, AbortSignal.any([abort.signal, late]));
                 if (!abort.signal.aborted) question.take(answer);
             } catch (error) {
                 if (!abort.signal.aborted && error instanceof Problem) question.fail(error);
             }
             isAsking = false;
+            if (late.aborted) isOld = true;
             if (isOld && !abort.signal.aborted) soon();
         };
         const soon = () => {

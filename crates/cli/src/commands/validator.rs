@@ -178,7 +178,11 @@ fn public(key: &SecretKey) -> ConsensusKey {
 
 async fn registered(sender: &Sender) -> Result<Validator> {
     let all = sender.client().validators().await?;
-    let validator = all.into_iter().find(|validator| validator.address.0 == sender.address());
+    let me = sender.address();
+    let is_mine = |validator: &Validator| {
+        validator.address.0 == me || validator.duty_key.is_some_and(|key| key.0 == me)
+    };
+    let validator = all.into_iter().find(is_mine);
     validator.ok_or_else(|| {
         let message = "the node does not list this validator";
         Error::new(Code::NotANode, message)
@@ -193,8 +197,10 @@ fn line(validator: &Validator) -> String {
         (ValidatorStatus::Jailed, Some(until)) => format!("jailed until epoch {until}"),
         (status, _) => format!("{status:?}").to_lowercase(),
     };
+    let duty_key =
+        validator.duty_key.map_or_else(String::new, |key| format!("          duty key {key}\n"));
     format!(
-        "seat {seat:>3}  {}\n          stake {:<12} counts {counts:<12} commission {}.{:02} %  \
+        "seat {seat:>3}  {}\n{duty_key}          stake {:<12} counts {counts:<12} commission {}.{:02} %  \
          {status}\n",
         validator.address,
         Amount(validator.stake.0),

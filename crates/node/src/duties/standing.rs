@@ -7,11 +7,13 @@ use std::collections::BTreeSet;
 use soma_protocol::record::{Model, TargetStatus, Validator, ValidatorStatus};
 use soma_protocol::storage::{self, Challenge};
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Hash, ModelId, Phase, SecretKey, StateRead, action, commitment,
-    query, read,
+    Action, Address, Amount, Epoch, ModelId, Phase, StateRead, action, commitment, query, read,
 };
 
+use soma_sdk::Secret;
+
 use super::audit::Subject;
+use super::beacon;
 use crate::weights::Ciphertext;
 
 /// Time that is kept to bring a verdict onto the chain, in milliseconds; less if phases are short.
@@ -41,43 +43,38 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// What the validator owes whose duties this key may send; `living` are all living models.
+    /// What a validator owes whose beacons follow from `secret`; `living` are all living models.
     pub(crate) fn of(
         state: &dyn StateRead,
         height: u64,
-        key: &SecretKey,
+        me: &Address,
+        secret: &Secret,
         living: &[Model],
     ) -> Self {
-        let (me, epoch) = (read::acts_for(state, &key.address()), read::clock(state).epoch);
-        let has_seat = read::committee(state).seats_validator(&me);
-        let published = if has_seat { published(state, &me) } else { Vec::new() };
+        let epoch = read::clock(state).epoch;
+        let has_seat = read::committee(state).seats_validator(me);
+        let published = if has_seat { published(state, me) } else { Vec::new() };
         let is_registered =
-            read::validator(state, &me).is_some_and(|validator| validator.is_registered());
+            read::validator(state, me).is_some_and(|validator| validator.is_registered());
         Self {
             height,
             epoch,
-            actions: actions(state, &me, key, has_seat),
+            actions: actions(state, me, secret, has_seat),
             unattested: if has_seat && is_registered {
-                unattested(state, &me, living)
+                unattested(state, me, living)
             } else {
                 BTreeSet::new()
             },
-            challenge: storage::challenge(state, &me)
-                .filter(|_| !storage::has_answered(state, epoch, &me)),
-            verdicts: verdicts(state, &me, &published),
+            challenge: storage::challenge(state, me)
+                .filter(|_| !storage::has_answered(state, epoch, me)),
+            verdicts: verdicts(state, me, &published),
             published,
             verdicts_end_ms: verdicts_end_ms(state),
         }
     }
 }
 
-/// This validator's contribution to the beacon of an epoch: unpredictable, and the same after a
-/// restart.
-fn beacon_value(key: &SecretKey, chain: &Hash, epoch: Epoch) -> Hash {
-    Hash::of_parts("soma beacon value", &[&key.to_bytes(), &chain.0, &epoch.0.to_le_bytes()])
-}
-
-fn actions(state: &dyn StateRead, me: &Address, key: &SecretKey, has_seat: bool) -> Vec<Action> {
+fn actions(state: &dyn StateRead, me: &Address, secret: &Secret, has_seat: bool) -> Vec<Action> {
     let chain = query::chain(state);
     let Some(validator) = read::validator(state, me).filter(Validator::is_registered) else {
         return Vec::new();
@@ -86,13 +83,13 @@ fn actions(state: &dyn StateRead, me: &Address, key: &SecretKey, has_seat: bool)
     let next = Epoch(epoch.0.saturating_add(1));
     let mut due = Vec::new();
     if has_seat && read::beacon_commit(state, next, me).is_none() {
-        let commitment = commitment::beacon(&id, me, next, &beacon_value(key, &id, next));
+        let commitment = commitment::beacon(&id, me, next, &beacon::value(secret, &id, next));
         due.push(Action::CommitBeacon(action::CommitBeacon { epoch: next, commitment }));
     }
     if chain.clock.phase.reveals() {
-        let value = beacon_value(key, &id, epoch);
+        let value = beacon::value(secret, &id, epoch);
         let hidden = read::beacon_commit(state, epoch, me).filter(|beacon| beacon.value.is_none());
-        // A commitment made with another key cannot be revealed with this one.
+        // A commitment made with another secret cannot be revealed with this one.
         let ours =
             hidden.filter(|beacon| beacon.commitment == commitment::beacon(&id, me, epoch, &value));
         due.extend(ours.map(|_| Action::RevealBeacon(action::RevealBeacon { epoch, value })));

@@ -29,8 +29,9 @@ pub(super) struct DutyId {
 }
 
 impl DutyId {
-    pub(super) fn of(transaction: &Transaction) -> Self {
-        let (mut sender, mut about) = (transaction.sender, [0; 32]);
+    /// `sender` is the validator whose duty it is, whichever of its keys has signed.
+    pub(super) fn of(transaction: &Transaction, mut sender: Address) -> Self {
+        let mut about = [0; 32];
         let target = match &transaction.action {
             Action::CommitVerdict(action) => action.target.0,
             Action::RevealVerdict(action) => action.target.0,
@@ -68,9 +69,9 @@ pub(crate) fn refused_cost(action: &Action) -> u64 {
 
 /// What a refused duty counts as; `None` if anyone may send it, so that nobody is kept out by what
 /// others send.
-fn refused_as(transaction: &Transaction) -> Option<(Address, &'static str)> {
+fn refused_as(transaction: &Transaction, sender: Address) -> Option<(Address, &'static str)> {
     let is_anyones = matches!(transaction.action, Action::ReportEquivocation(_));
-    (!is_anyones).then(|| (transaction.sender, transaction.action.name()))
+    (!is_anyones).then(|| (sender, transaction.action.name()))
 }
 
 /// The duties of the last blocks. Other nodes send them a little longer, and nobody is to blame.
@@ -141,14 +142,18 @@ impl Duties {
     }
 
     /// Why another duty of this kind from this sender is refused unread, if it is.
-    pub(super) fn is_refused(&self, transaction: &Transaction) -> Option<Rejection> {
-        let (work, why) = self.refused.get(&refused_as(transaction)?)?;
+    pub(super) fn is_refused(
+        &self,
+        transaction: &Transaction,
+        sender: Address,
+    ) -> Option<Rejection> {
+        let (work, why) = self.refused.get(&refused_as(transaction, sender)?)?;
         (*work >= REFUSED_WORK_MAX).then(|| why.clone())
     }
 
     /// Counts a duty that the rules reject against its sender.
-    pub(super) fn refuse(&mut self, transaction: &Transaction, why: &Rejection) {
-        if let Some(id) = refused_as(transaction) {
+    pub(super) fn refuse(&mut self, transaction: &Transaction, sender: Address, why: &Rejection) {
+        if let Some(id) = refused_as(transaction, sender) {
             let (sum, last) = self.refused.entry(id).or_insert((0, why.clone()));
             *sum = sum.saturating_add(work(&transaction.action));
             *last = why.clone();
@@ -161,8 +166,12 @@ impl Duties {
     }
 
     /// Adds a duty that the rules accept.
-    pub(super) fn add(&mut self, verified: VerifiedTransaction) -> Result<(), Refusal> {
-        let id = DutyId::of(verified.transaction());
+    pub(super) fn add(
+        &mut self,
+        verified: VerifiedTransaction,
+        sender: Address,
+    ) -> Result<(), Refusal> {
+        let id = DutyId::of(verified.transaction(), sender);
         if self.contains(&id) {
             return Err(Refusal::DutyWaiting);
         }

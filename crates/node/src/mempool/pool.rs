@@ -309,10 +309,10 @@ impl Mempool {
             _ => {}
         }
         let duties = self.duties();
-        if let Some(why) = duties.is_refused(transaction) {
+        if let Some(why) = duties.is_refused(transaction, *sender) {
             return Err(Refusal::Rejected(why));
         }
-        if duties.contains(&DutyId::of(transaction)) {
+        if duties.contains(&DutyId::of(transaction, *sender)) {
             return Err(Refusal::DutyWaiting);
         }
         Ok(())
@@ -356,16 +356,17 @@ impl Mempool {
         }
         let transaction = verified.transaction();
         if transaction.action.is_duty() {
-            if let Some(why) = self.duties().is_refused(transaction) {
+            let sender = read::acts_for(state, &transaction.sender);
+            if let Some(why) = self.duties().is_refused(transaction, sender) {
                 return Err(Refusal::Rejected(why));
             }
             if let Err(refusal) = judge(&verified, state, now_ms) {
                 if let Refusal::Rejected(why) = &refusal {
-                    self.duties().refuse(transaction, why);
+                    self.duties().refuse(transaction, sender, why);
                 }
                 return Err(refusal);
             }
-            self.duties().add(verified)?;
+            self.duties().add(verified, sender)?;
             return Ok(hash);
         }
         let fee = verified.signed().admission_fee(params);

@@ -26,3 +26,23 @@ async fn a_node_with_a_duty_key_does_its_validators_duties_without_the_accounts_
     network.go_to(3, Phase::Compete).await;
     wait_until("nothing is wrong anymore", async || !is_barred().await).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_keys_between_commit_and_reveal_costs_no_beacon() {
+    let mut network = Network::start();
+    network.go_to(2, Phase::Compete).await;
+    // The beacon of the next epoch is committed to, with the account's key.
+    network.wait_for_beacon(2).await;
+    let duty_key = SecretKey::from_bytes(&[99; 32]);
+    let account = network.sender("validator-1").await;
+    let pay = action::Transfer { to: account.address(), amount: Amount::soma(1) };
+    network.sender("account-1").await.run(Action::Transfer(pay)).await.unwrap();
+    let named = Action::SetDutyKey(action::SetDutyKey {
+        duty_key: duty_key.address(),
+        proof: duty_key.prove_duties(&account.chain(), &account.address()),
+    });
+    account.run(named).await.unwrap();
+    network.restart_with(|config| config.duties = duty_key).await;
+    // Waits until the beacon is revealed.
+    network.go_to(4, Phase::Reveal).await;
+}

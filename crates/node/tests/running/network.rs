@@ -117,9 +117,16 @@ impl Network {
 
     /// Stops the node and starts it on the same state, on another port.
     pub(crate) async fn restart(&mut self) {
+        self.restart_with(|_| ()).await;
+    }
+
+    /// The same, with another configuration.
+    pub(crate) async fn restart_with(&mut self, configure: impl FnOnce(&mut NodeConfig)) {
         let node = self.node.take().unwrap();
         tokio::task::spawn_blocking(move || node.shutdown()).await.unwrap();
-        let node = soma_node::start(Self::config(&self.local)).unwrap();
+        let mut config = Self::config(&self.local);
+        configure(&mut config);
+        let node = soma_node::start(config).unwrap();
         self.client = Client::new(node.url()).unwrap();
         self.node = Some(node);
     }
@@ -168,7 +175,7 @@ impl Network {
     }
 
     /// Waits until the validator has committed to the next epoch's beacon and revealed this one's.
-    async fn wait_for_beacon(&self, epoch: u32) {
+    pub(crate) async fn wait_for_beacon(&self, epoch: u32) {
         self.wait_for_events(|event, of| event == "beacon_committed" && of == u64::from(epoch) + 1)
             .await;
         if epoch > 1 {

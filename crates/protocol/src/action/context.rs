@@ -12,6 +12,8 @@ pub(crate) struct Context<'a> {
     pub(crate) block: &'a BlockInfo,
     /// Place of the transaction in the block.
     pub(crate) index: u32,
+    /// Whose signature it has.
+    pub(crate) signer: Address,
     /// Who acts: the validator, if its duty key has sent what such a key may send.
     pub(crate) sender: Address,
     pub(crate) clock: Clock,

@@ -19,8 +19,12 @@ impl Apply for ReturnValidator {
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let mut validator = context.validator()?;
-        if !matches!(validator.status, ValidatorStatus::Jailed | ValidatorStatus::Leaving) {
-            return Err(Rejection::AlreadyValidator);
+        match validator.status {
+            ValidatorStatus::Jailed => {}
+            // Leaving is the account's decision, and so is staying.
+            ValidatorStatus::Leaving if context.signer == context.sender => {}
+            ValidatorStatus::Leaving => return Err(Rejection::NotValidator),
+            _ => return Err(Rejection::AlreadyValidator),
         }
         check_jail(context, &validator)?;
         validator.status = ValidatorStatus::Ready;

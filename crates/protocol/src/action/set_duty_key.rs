@@ -27,8 +27,13 @@ impl Apply for SetDutyKey {
     }
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
-        let mut validator = context.validator()?;
-        let (address, duty_key) = (validator.address, self.duty_key);
+        let (address, duty_key) = (context.sender, self.duty_key);
+        let validator = read::validator(&context.state, &address);
+        let mut validator = validator.ok_or(Rejection::NotValidator)?;
+        // Who has left may still take its key's right away, and so free the key.
+        if duty_key != address && !validator.is_registered() {
+            return Err(Rejection::NotValidator);
+        }
         self.check(context, &address)?;
         if let Some(former) = validator.duty_key {
             context.state.delete(Key::duty_key_holder(&former));

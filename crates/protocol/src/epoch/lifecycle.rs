@@ -12,9 +12,9 @@ use crate::state::{Draft, Key, load};
 use crate::transition::{Transition, Work};
 use crate::{Address, Amount, Epoch, Event, PoolId, living, read};
 
-/// Work of visiting a model, at most: it changes its records, its owner's account, and the records
-/// of the model that takes its place.
-const MODEL_WORK: u64 = 40;
+/// Work of visiting a model, at most: it changes its records for two architectures, its owner's
+/// account, and the records of the model that takes its place.
+const MODEL_WORK: u64 = 80;
 
 /// What the visits of one block share.
 struct Pass<'a> {
@@ -82,7 +82,7 @@ fn visit(transition: &mut Transition<'_, '_>, pass: &mut Pass<'_>, mut model: Mo
         change_commission(transition, &mut model, pass.ended);
     }
     if model.status == ModelStatus::Inactive {
-        give_up_file(transition, &model);
+        give_up_file(transition, &model, pass.ended.next());
     }
     if model != before {
         transition.state.save(Key::model(model.id), &model);
@@ -168,9 +168,14 @@ fn miss_refresh(transition: &mut Transition<'_, '_>, model: &mut Model, ended: E
     }
 }
 
-/// Ends the rent of an inactive model's file, which nodes do not keep; what is left is returned.
-fn give_up_file(transition: &mut Transition<'_, '_>, model: &Model) {
+/// Ends the rent of an inactive model's file, which nodes do not keep; what is left is returned. A
+/// commit that waits for its reveal has counted on it, and has it.
+fn give_up_file(transition: &mut Transition<'_, '_>, model: &Model, beginning: Epoch) {
     let (id, number) = (model.id, model.architecture);
+    let waits = transition.state.contains(&Key::commit(id, beginning, number));
+    if waits || !transition.state.contains(&Key::rent(id, number)) {
+        return;
+    }
     let left =
         rent::change_files(transition.state, id, number, |state| rent::take(state, id, number));
     credit(transition.state, &model.owner, left);

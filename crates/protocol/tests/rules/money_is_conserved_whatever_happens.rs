@@ -560,7 +560,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "780f12051a46f394c820f2249b707fb086ee2c83157933d0c088662556ae8754",
+        "c3b08acdd04f4a9862a612ca2838cd2e240679123ede80a45b0c99cb9df62b79",
         "the bytes of states or events have changed"
     );
     let outcomes = [

@@ -377,6 +377,26 @@ fn a_duty_key_sends_duties_and_nothing_else_until_the_account_names_another() {
 }
 
 #[test]
+fn whoever_has_left_frees_its_duty_key_and_a_duty_key_never_cancels_that() {
+    let mut world = World::with(|genesis| {
+        genesis.validators.push(validator(SECOND_VALIDATOR, 1_000));
+        genesis.accounts.push(funded(SECOND_VALIDATOR));
+    });
+    world.must(SECOND_VALIDATOR, set_duty_key(&world, SECOND_VALIDATOR, &RIVAL.key()));
+    world.must(SECOND_VALIDATOR, Action::LeaveValidator(action::LeaveValidator {}));
+    let back = || Action::ReturnValidator(action::ReturnValidator {});
+    assert_eq!(world.act(RIVAL, back()), Err(Rejection::NotValidator));
+    while status(&world, SECOND_VALIDATOR) != ValidatorStatus::Left {
+        world.go_to_next_epoch();
+    }
+    let other = set_duty_key(&world, SECOND_VALIDATOR, &OTHER.key());
+    assert_eq!(world.act(SECOND_VALIDATOR, other), Err(Rejection::NotValidator));
+    let none = action::SetDutyKey { duty_key: SECOND_VALIDATOR.address(), proof: [0; 64] };
+    world.must(SECOND_VALIDATOR, Action::SetDutyKey(none));
+    world.must(VALIDATOR, set_duty_key(&world, VALIDATOR, &RIVAL.key()));
+}
+
+#[test]
 fn a_duty_key_acts_for_one_validator_that_its_holder_has_agreed_to() {
     let mut world = World::with(|genesis| {
         genesis.validators.push(validator(SECOND_VALIDATOR, 1_000));

@@ -14,24 +14,26 @@ use soma_codes::Code;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::network;
 use crate::output::Output;
+use crate::signals;
 use tools::{TOOLS, Tool};
 
 /// The version of the protocol that is offered to clients of unknown versions.
 const VERSION: &str = "2025-06-18";
 /// All versions that are understood: for what this server does, they are equal.
-const VERSIONS: [&str; 3] = ["2024-11-05", "2025-03-26", VERSION];
+const VERSIONS: [&str; 2] = ["2024-11-05", VERSION];
 /// The longest message.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 /// The most bytes of a command's result; more is cut.
 const RESULT_BYTES_MAX: u64 = 1 << 20;
-/// How many commands run at a time.
+/// How many commands run at a time, and how many wait for that.
 const RUNNING_MAX: usize = 4;
+const WAITING_MAX: usize = 64;
 
 /// Offer the network, models and scores as tools to an assistant (Model Context Protocol).
 #[derive(Debug, clap::Args)]
@@ -65,9 +67,16 @@ impl Mcp {
                 }
                 Ok(())
             });
-            server.read().await?;
-            // What is asked is answered, also if the client has sent its last message.
-            writing.await.map_err(|error| Error::new(Code::InternalError, error.to_string()))?
+            // What is asked is answered, also if the client has sent its last message. A signal ends
+            // the commands that run.
+            let answered = async {
+                server.read().await?;
+                writing.await.map_err(|error| Error::new(Code::InternalError, error.to_string()))?
+            };
+            tokio::select! {
+                ended = answered => ended,
+                signal = signals::stopped() => signal,
+            }
         })
     }
 }
@@ -87,37 +96,36 @@ const PARSE: i32 = -32_700;
 const INVALID: i32 = -32_600;
 const NO_METHOD: i32 = -32_601;
 const BAD_ARGUMENTS: i32 = -32_602;
+/// Of the numbers that servers choose.
+const BUSY: i32 = -32_000;
 
 impl Server {
     /// Reads messages until the input ends.
     async fn read(self) -> Result {
         let mut input = BufReader::new(tokio::io::stdin());
+        let mut calls = JoinSet::new();
         let mut running: HashMap<String, AbortHandle> = HashMap::new();
         let mut line = Vec::new();
-        loop {
-            line.clear();
-            let read = (&mut input).take(MESSAGE_BYTES_MAX).read_until(b'\n', &mut line).await;
-            let read = read
-                .map_err(|error| Error::new(Code::of_io(&error), format!("no input: {error}")))?;
-            if read == 0 {
-                return Ok(());
-            }
+        while next_line(&mut input, &mut line).await? {
+            while calls.try_join_next().is_some() {}
             running.retain(|_, call| !call.is_finished());
-            if line.len() as u64 == MESSAGE_BYTES_MAX && line.last() != Some(&b'\n') {
+            if line.len() as u64 >= MESSAGE_BYTES_MAX {
                 self.answer(&Value::Null, Err(Fault(INVALID, "a message is too long".into())))
                     .await;
-                return Ok(());
+                continue;
             }
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
             match serde_json::from_slice::<Value>(&line) {
-                Ok(message) => self.message(&message, &mut running).await,
+                Ok(message) => self.message(&message, &mut running, &mut calls).await,
                 Err(error) => {
                     self.answer(&Value::Null, Err(Fault(PARSE, error.to_string()))).await;
                 }
             }
         }
+        while calls.join_next().await.is_some() {}
+        Ok(())
     }
 
     async fn answer(&self, id: &Value, result: std::result::Result<Value, Fault>) {
@@ -131,7 +139,12 @@ impl Server {
         let _unread = self.answers.send(answer).await;
     }
 
-    async fn message(&self, message: &Value, running: &mut HashMap<String, AbortHandle>) {
+    async fn message(
+        &self,
+        message: &Value,
+        running: &mut HashMap<String, AbortHandle>,
+        calls: &mut JoinSet<()>,
+    ) {
         let Some(method) = message["method"].as_str() else {
             let is_answer = message.get("result").is_some() || message.get("error").is_some();
             if !is_answer {
@@ -156,8 +169,12 @@ impl Server {
                 Ok(json!({"tools": tools.map(Tool::described).collect::<Vec<_>>()}))
             }
             "tools/call" => match self.call(params) {
+                Ok(_) if calls.len() >= WAITING_MAX => {
+                    Err(Fault(BUSY, "too many calls run; wait for an answer".into()))
+                }
                 Ok(words) => {
-                    running.insert(id.to_string(), self.start(id.clone(), words));
+                    let call = calls.spawn(self.start(id.clone(), words));
+                    running.insert(id.to_string(), call);
                     return;
                 }
                 Err(fault) => Err(fault),
@@ -183,14 +200,15 @@ impl Server {
         tool.words(given).map_err(|error| Fault(BAD_ARGUMENTS, error))
     }
 
-    /// Runs a command and answers with what it prints; ends it if the call is aborted.
-    fn start(&self, id: Value, words: Vec<String>) -> AbortHandle {
+    /// Runs a command and answers with what it prints; ends it if the call is dropped.
+    fn start(&self, id: Value, words: Vec<String>) -> impl Future<Output = ()> + use<> {
         let mut command = Command::new(&self.program);
-        command.args(["--json", "--quiet"]).args(words).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.args(["--json", "--no-progress"]);
         self.hand_on(&mut command);
+        command.args(words).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let (places, answers) = (Arc::clone(&self.places), self.answers.clone());
-        let call = async move {
+        async move {
             let _place = places.acquire().await;
             let result = match ran(command).await {
                 Ok((text, is_error)) => {
@@ -203,8 +221,7 @@ impl Server {
             };
             let answer = json!({"jsonrpc": "2.0", "id": id, "result": result});
             let _unread = answers.send(answer).await;
-        };
-        tokio::spawn(call).abort_handle()
+        }
     }
 
     /// The flags that every command has, as this one has been given them.
@@ -241,17 +258,39 @@ fn initialized(params: &Value) -> Value {
     })
 }
 
-/// What a command prints, and whether it has failed: its result, or its error.
+/// The next line without its end, or as much of it as a message may have; false at the end of the
+/// input.
+async fn next_line(input: &mut BufReader<tokio::io::Stdin>, line: &mut Vec<u8>) -> Result<bool> {
+    line.clear();
+    let mut any = false;
+    loop {
+        let bytes = input.fill_buf().await;
+        let bytes =
+            bytes.map_err(|error| Error::new(Code::of_io(&error), format!("no input: {error}")))?;
+        if bytes.is_empty() {
+            return Ok(any);
+        }
+        any = true;
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let part = &bytes[..end.unwrap_or(bytes.len())];
+        let room = usize::try_from(MESSAGE_BYTES_MAX).unwrap_or(usize::MAX) - line.len();
+        line.extend(part.iter().take(room));
+        let read = part.len() + usize::from(end.is_some());
+        input.consume(read);
+        if end.is_some() {
+            return Ok(true);
+        }
+    }
+}
+
+/// What a command prints, and whether it has failed: its result, and whatever it warns of.
 async fn ran(mut command: Command) -> std::io::Result<(String, bool)> {
     let mut child = command.spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let ((mut text, error), status) =
+    let ((mut text, said), status) =
         tokio::join!(async { tokio::join!(all_of(stdout), all_of(stderr)) }, child.wait());
-    let is_error = !status?.success();
-    if is_error {
-        text.push_str(&error);
-    }
-    Ok((text, is_error))
+    text.push_str(&said);
+    Ok((text, !status?.success()))
 }
 
 /// What is read from a pipe, up to a limit; the rest is read and dropped, so that nobody waits.

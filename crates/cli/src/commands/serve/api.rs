@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,9 +17,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use soma_model::{Directions, Engine, Sampling, Weights, generate};
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::completion::Completion;
 use crate::seed::Seed;
@@ -28,10 +28,13 @@ use crate::seed::Seed;
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// The most requests that wait for the model.
 const WAITING_MAX: usize = 16;
-/// The most texts of a request for embeddings.
+/// The most texts of a request for embeddings, and the most bytes of each.
 const INPUTS_MAX: usize = 256;
+const INPUT_BYTES_MAX: usize = 64 << 10;
 /// The most stop texts of a request, as at OpenAI.
 const STOPS_MAX: usize = 4;
+/// The longest stop text: what may be the beginning of one is held back.
+const STOP_BYTES_MAX: usize = 256;
 /// What a request asks for that says nothing else.
 const BYTES: u32 = 256;
 /// What a component of an embedding is divided by: an embedding has about this length.
@@ -46,8 +49,10 @@ pub(super) struct Server {
     bytes_max: u32,
     /// One request computes at a time: each uses all threads.
     turn: Semaphore,
-    places: Semaphore,
+    /// Places among those that wait for their turn.
+    places: Arc<Semaphore>,
     answers: AtomicU64,
+    stopping: AtomicBool,
 }
 
 impl Server {
@@ -60,8 +65,9 @@ impl Server {
             weights_hash,
             bytes_max,
             turn: Semaphore::new(1),
-            places: Semaphore::new(WAITING_MAX),
+            places: Arc::new(Semaphore::new(WAITING_MAX)),
             answers: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -73,10 +79,13 @@ impl Server {
         &self.weights_hash
     }
 
-    /// A place among those that wait.
-    fn place(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        let busy = "too many requests wait for the model; try again later";
-        self.places.try_acquire().map_err(|_| Refusal(StatusCode::TOO_MANY_REQUESTS, busy.into()))
+    /// Ends whatever computes.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     fn check_model(&self, asked: Option<&str>) -> Result<(), Refusal> {
@@ -100,6 +109,7 @@ pub(super) fn router(server: Shared) -> Router {
         .route("/v1/completions", post(completions))
         .route("/v1/embeddings", post(embeddings))
         .fallback(nothing)
+        .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(refuse_other_sites))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(server)
@@ -112,6 +122,15 @@ impl Refusal {
     fn invalid(text: impl Into<String>) -> Self {
         Self(StatusCode::BAD_REQUEST, text.into())
     }
+}
+
+fn stopping() -> Refusal {
+    Refusal(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping".into())
+}
+
+fn busy() -> Refusal {
+    let text = "too many requests wait for the model; try again later";
+    Refusal(StatusCode::TOO_MANY_REQUESTS, text.into())
 }
 
 impl IntoResponse for Refusal {
@@ -143,6 +162,11 @@ fn is_of_this_machine(headers: &HeaderMap) -> bool {
         Some(matches!(host, "localhost" | "127.0.0.1" | "[::1]"))
     };
     is_here(header::HOST, "") == Some(true) && is_here(header::ORIGIN, "http://") != Some(false)
+}
+
+async fn wrong_method() -> Refusal {
+    let text = "completions and embeddings are asked for with POST, models with GET";
+    Refusal(StatusCode::METHOD_NOT_ALLOWED, text.into())
 }
 
 async fn nothing() -> Refusal {
@@ -184,13 +208,11 @@ struct CompletionRequest {
     temperature: Option<f32>,
     seed: Option<i64>,
     stop: Option<Texts>,
-    #[serde(default)]
-    stream: bool,
-    #[serde(default)]
-    echo: bool,
+    stream: Option<bool>,
+    echo: Option<bool>,
     /// Whatever else the request says.
     #[serde(flatten)]
-    others: serde_json::Map<String, Value>,
+    others: Map<String, Value>,
 }
 
 /// What a request may say without a consequence, because it is what happens anyway.
@@ -199,8 +221,15 @@ fn is_harmless(name: &str, value: &Value) -> bool {
         "user" | "stream_options" => true,
         "n" | "best_of" | "top_p" => value.is_null() || value.as_f64() == Some(1.0),
         "presence_penalty" | "frequency_penalty" => value.is_null() || value.as_f64() == Some(0.0),
-        "logit_bias" => value.as_object().is_none_or(serde_json::Map::is_empty),
+        "logit_bias" => value.as_object().is_none_or(Map::is_empty),
         _ => value.is_null(),
+    }
+}
+
+fn check_others(others: &Map<String, Value>) -> Result<(), Refusal> {
+    match others.iter().find(|(name, value)| !is_harmless(name, value)) {
+        Some((name, _)) => Err(Refusal::invalid(format!("`{name}` is not supported"))),
+        None => Ok(()),
     }
 }
 
@@ -233,12 +262,13 @@ impl CompletionRequest {
             return Err(Refusal::invalid("`temperature` must be 0 or greater"));
         }
         let stops = self.stop.map_or_else(Vec::new, Texts::all);
-        if stops.len() > STOPS_MAX || stops.iter().any(String::is_empty) {
-            let text = format!("`stop` is up to {STOPS_MAX} texts, none of them empty");
+        let fits = |stop: &String| (1..=STOP_BYTES_MAX).contains(&stop.len());
+        if stops.len() > STOPS_MAX || !stops.iter().all(fits) {
+            let text = format!("`stop` is up to {STOPS_MAX} texts of 1 to {STOP_BYTES_MAX} bytes");
             return Err(Refusal::invalid(text));
         }
         let seed = Seed::from_integer(self.seed.unwrap_or(0).cast_unsigned()).0;
-        let (bytes, echo) = (bytes as usize, self.echo);
+        let (bytes, echo) = (bytes as usize, self.echo.unwrap_or(false));
         Ok(Task { prompt, bytes, sampling: Sampling { temperature, seed }, stops, echo })
     }
 }
@@ -254,38 +284,43 @@ enum Said {
     Failed(String),
 }
 
-/// Continues the prompt on a thread of its own, until nobody listens anymore.
-fn continued(server: Shared, task: Task) -> Result<mpsc::Receiver<Said>, Refusal> {
-    // Whoever waits has a place until it is its turn.
-    server.place()?.forget();
-    let (say, said) = mpsc::channel(64);
+/// Continues the prompt when it is its turn, until nobody listens anymore.
+fn continued(server: Shared, task: Task) -> Result<mpsc::UnboundedReceiver<Said>, Refusal> {
+    let place = Arc::clone(&server.places).try_acquire_owned().map_err(|_| busy())?;
+    // An answer is bounded, and whoever reads it slowly must not hold the turn.
+    let (say, said) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        let turn = server.turn.acquire().await;
-        server.places.add_permits(1);
-        if say.is_closed() {
-            return;
-        }
+        let turn = tokio::select! {
+            () = say.closed() => return,
+            turn = server.turn.acquire() => turn,
+        };
+        drop(place);
         tokio::task::block_in_place(|| speak(&server, task, &say));
         drop(turn);
     });
     Ok(said)
 }
 
-fn speak(server: &Server, task: Task, say: &mpsc::Sender<Said>) {
+fn speak(server: &Server, task: Task, say: &mpsc::UnboundedSender<Said>) {
     let mut completion = Completion::until(task.stops);
     let tell = |text: String| {
-        let told = text.is_empty() || say.blocking_send(Said::Text(text)).is_ok();
-        if told { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        let gone =
+            if text.is_empty() { say.is_closed() } else { say.send(Said::Text(text)).is_err() };
+        if gone || server.is_stopping() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     if task.echo && tell(task.prompt.clone()).is_break() {
         return;
     }
     let prompt = task.prompt.as_bytes();
-    let made =
-        generate(&server.engine, &server.weights, prompt, task.bytes, task.sampling, |byte| {
-            tell(completion.push(byte))?;
-            if completion.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+    let (count, sampling) = (task.bytes, task.sampling);
+    let made = generate(&server.engine, &server.weights, prompt, count, sampling, |byte| {
+        tell(completion.push(byte))?;
+        if completion.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
     let stopped = completion.is_stopped();
     let end = match made {
         Ok(bytes) => {
@@ -297,7 +332,7 @@ fn speak(server: &Server, task: Task, say: &mpsc::Sender<Said>) {
         Err(error) => Said::Failed(error.to_string()),
     };
     // Nobody may listen anymore.
-    let _unheard = say.blocking_send(end);
+    let _unheard = say.send(end);
 }
 
 /// An answer, or a part of one.
@@ -380,7 +415,9 @@ fn read<T: for<'de> Deserialize<'de>>(headers: &HeaderMap, body: &[u8]) -> Resul
         let text = "the content must be application/json";
         return Err(Refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, text.into()));
     }
-    serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::invalid(format!("{error}; `prompt`, `input` and `stop` are texts, not tokens"))
+    })
 }
 
 async fn completions(
@@ -389,7 +426,7 @@ async fn completions(
     body: axum::body::Bytes,
 ) -> Result<Response, Refusal> {
     let request: CompletionRequest = read(&headers, &body)?;
-    let stream = request.stream;
+    let stream = request.stream.unwrap_or(false);
     let task = request.task(&server)?;
     let frame = Frame::new(&server, task.prompt.len());
     let mut said = continued(server, task)?;
@@ -406,10 +443,7 @@ async fn completions(
             Some(Said::Failed(error)) => {
                 return Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, error));
             }
-            None => {
-                let text = "the server is stopping";
-                return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, text.into()));
-            }
+            None => return Err(stopping()),
         }
     }
 }
@@ -417,7 +451,7 @@ async fn completions(
 /// The answer part by part, as server-sent events.
 fn streamed(
     frame: Frame,
-    said: mpsc::Receiver<Said>,
+    said: mpsc::UnboundedReceiver<Said>,
 ) -> Sse<impl futures_util::Stream<Item = Result<Event, Infallible>>> {
     let parts = stream::unfold((frame, said, false), |(frame, mut said, ended)| async move {
         if ended {
@@ -441,6 +475,9 @@ struct EmbeddingRequest {
     model: Option<String>,
     input: Texts,
     encoding_format: Option<String>,
+    /// Whatever else the request says.
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 async fn embeddings(
@@ -450,43 +487,51 @@ async fn embeddings(
 ) -> Result<Json<Value>, Refusal> {
     let request: EmbeddingRequest = read(&headers, &body)?;
     server.check_model(request.model.as_deref())?;
+    check_others(&request.others)?;
     let as_base64 = match request.encoding_format.as_deref() {
         None | Some("float") => false,
         Some("base64") => true,
         Some(_) => return Err(Refusal::invalid("`encoding_format` is `float` or `base64`")),
     };
     let texts = request.input.all();
-    if texts.is_empty() || texts.len() > INPUTS_MAX || texts.iter().any(String::is_empty) {
-        let text = format!("`input` is up to {INPUTS_MAX} texts, none of them empty");
+    let fits = |text: &String| (1..=INPUT_BYTES_MAX).contains(&text.len());
+    if !(1..=INPUTS_MAX).contains(&texts.len()) || !texts.iter().all(fits) {
+        let text = format!("`input` is 1 to {INPUTS_MAX} texts of 1 to {INPUT_BYTES_MAX} bytes");
         return Err(Refusal::invalid(text));
     }
-    let place = server.place()?;
-    let turn = server.turn.acquire().await;
-    drop(place);
     let bytes: usize = texts.iter().map(String::len).sum();
-    let data = tokio::task::block_in_place(|| {
-        let directions = Directions::new(server.weights.architecture(), [0; 32]);
-        let embed = |(index, text): (usize, &String)| {
-            let report =
-                soma_model::score(&server.engine, &server.weights, text.as_bytes(), &directions)
-                    .map_err(|error| Refusal::invalid(error.to_string()))?;
-            let components: Vec<f32> =
-                report.score.embedding.iter().map(|one| f32::from(*one) / UNIT).collect();
-            let embedding = if as_base64 {
-                let bytes: Vec<u8> = components.iter().flat_map(|one| one.to_le_bytes()).collect();
-                json!(BASE64_STANDARD.encode(bytes))
-            } else {
-                json!(components)
-            };
-            Ok(json!({"object": "embedding", "index": index, "embedding": embedding}))
-        };
-        texts.iter().enumerate().map(embed).collect::<Result<Vec<Value>, Refusal>>()
-    });
-    drop(turn);
+    let place = server.places.try_acquire().map_err(|_| busy())?;
+    let mut place = Some(place);
+    let mut data = Vec::with_capacity(texts.len());
+    for (index, text) in texts.into_iter().enumerate() {
+        // A turn for each text: a client that has left is noticed between two of them.
+        let turn = server.turn.acquire().await;
+        place.take();
+        let computing = Arc::clone(&server);
+        let embedding = tokio::task::block_in_place(|| embedded(&computing, &text, as_base64))?;
+        drop(turn);
+        data.push(json!({"object": "embedding", "index": index, "embedding": embedding}));
+    }
     Ok(Json(json!({
-        "object": "list", "model": server.name, "data": data?,
+        "object": "list", "model": server.name, "data": data,
         "usage": {"prompt_tokens": bytes, "total_tokens": bytes},
     })))
+}
+
+/// The embedding of a text, of length 1.
+fn embedded(server: &Server, text: &str, as_base64: bool) -> Result<Value, Refusal> {
+    if server.is_stopping() {
+        return Err(stopping());
+    }
+    let directions = Directions::new(server.weights.architecture(), [0; 32]);
+    let report = soma_model::score(&server.engine, &server.weights, text.as_bytes(), &directions)
+        .map_err(|error| Refusal::invalid(error.to_string()))?;
+    let components = report.score.embedding.iter().map(|one| f32::from(*one) / UNIT);
+    if as_base64 {
+        let bytes: Vec<u8> = components.flat_map(f32::to_le_bytes).collect();
+        return Ok(json!(BASE64_STANDARD.encode(bytes)));
+    }
+    Ok(json!(components.collect::<Vec<f32>>()))
 }
 
 #[cfg(test)]

@@ -52,15 +52,37 @@ impl Completion {
         std::mem::take(&mut self.held)
     }
 
-    /// Moves whole characters to the text that is held; what is none becomes U+FFFD.
+    /// Moves whole characters to the text that is held. Bytes that belong to none become U+FFFD; a
+    /// character that is not complete waits.
     fn decode(&mut self) {
-        match std::str::from_utf8(&self.bytes) {
-            Ok(text) => self.held.push_str(text),
-            // The character is not complete.
-            Err(error) if error.error_len().is_none() => return,
-            Err(_) => self.held.push_str(&String::from_utf8_lossy(&self.bytes)),
+        let mut rest = self.bytes.as_slice();
+        loop {
+            let (text, after) = match std::str::from_utf8(rest) {
+                Ok(text) => (text, None),
+                Err(error) => {
+                    let (valid, after) = rest.split_at(error.valid_up_to());
+                    (
+                        std::str::from_utf8(valid).unwrap_or_default(),
+                        Some((after, error.error_len())),
+                    )
+                }
+            };
+            self.held.push_str(text);
+            match after {
+                Some((after, Some(bad))) => {
+                    self.held.push(char::REPLACEMENT_CHARACTER);
+                    rest = &after[bad..];
+                }
+                Some((after, None)) => {
+                    self.bytes = after.to_vec();
+                    return;
+                }
+                None => {
+                    self.bytes.clear();
+                    return;
+                }
+            }
         }
-        self.bytes.clear();
     }
 }
 
@@ -83,6 +105,8 @@ mod tests {
         let letters = ["a", "\u{e9}", "\u{20ac}"];
         assert_eq!(told(&[], letters.concat().as_bytes()).0, letters);
         assert_eq!(told(&[], b"a\xffb\xe2\x82").0.concat(), "a\u{fffd}b\u{fffd}");
+        assert_eq!(told(&[], b"\xf0\x9f\xe2\x82\xac").0.concat(), "\u{fffd}\u{20ac}");
+        assert_eq!(told(&[], b"\xc3\xc3\xa9").0.concat(), "\u{fffd}\u{e9}");
     }
 
     #[test]

@@ -79,10 +79,13 @@ impl Serve {
                 weights_hash: server.weights_hash(),
             };
             output.value("url", &url, &serving)?;
-            tokio::select! {
-                ended = axum::serve(listener, api::router(server)) => ended.map_err(failed),
+            let router = api::router(Arc::clone(&server));
+            let ended = tokio::select! {
+                ended = axum::serve(listener, router) => ended.map_err(failed),
                 signal = signals::stopped() => signal,
-            }
+            };
+            server.stop();
+            ended
         })
     }
 }

@@ -195,7 +195,7 @@ impl Eye<'_> {
         for &id in account.models.iter().take(tables::OWN_MAX) {
             models.push(self.client.model(soma_protocol::ModelId(id)).await?);
         }
-        let due = status::dues(self.home, self.client, &status, self.output).await?;
+        let due = status::dues(self.home, self.client, &status, &self.output.silent()).await?;
         Ok(Mine { account, models, due, now_ms: status.timestamp_ms })
     }
 
@@ -226,22 +226,31 @@ impl Monitor<'_> {
             if !self.show(&answer)? {
                 return Ok(());
             }
-            let pause = match self.view {
-                View::Chain | View::Training => self.every,
-                View::Models | View::Targets | View::Mine => self.every * RARELY,
+            let rarely = matches!(self.view, View::Models | View::Targets | View::Mine);
+            let pause = if rarely { self.every * RARELY } else { self.every };
+            // A key counts at once, also while a node does not answer.
+            let next = async {
+                tokio::time::sleep(pause).await;
+                self.eye.look(self.view, &mut self.rates).await
             };
             tokio::select! {
-                key = pressed(self.keyboard.as_mut()) => match key {
-                    b'q' | b'Q' => return Ok(()),
-                    key => match self.view.at(key) {
-                        Some(view) => self.view = view,
-                        None => continue,
-                    },
-                },
-                () = resized.wait() => continue,
-                () = tokio::time::sleep(pause) => {}
+                look = next => answer = look,
+                () = resized.wait() => {}
+                key = pressed(self.keyboard.as_mut()) => {
+                    if key.eq_ignore_ascii_case(&b'q') {
+                        return Ok(());
+                    }
+                    let Some(view) = self.view.at(key) else { continue };
+                    self.view = view;
+                    // Nothing was counted while another view was shown.
+                    self.rates = Rates::default();
+                    let look = self.eye.look(view, &mut self.rates);
+                    answer = tokio::select! {
+                        look = look => look,
+                        () = quit(self.keyboard.as_mut()) => return Ok(()),
+                    };
+                }
             }
-            answer = self.eye.look(self.view, &mut self.rates).await;
         }
     }
 
@@ -298,6 +307,11 @@ async fn pressed(keyboard: Option<&mut Keyboard>) -> u8 {
         Some(keyboard) => keyboard.next().await,
         None => std::future::pending().await,
     }
+}
+
+/// Returns when the key that ends it is pressed.
+async fn quit(mut keyboard: Option<&mut Keyboard>) {
+    while !pressed(keyboard.as_deref_mut()).await.eq_ignore_ascii_case(&b'q') {}
 }
 
 /// Changes of the terminal's size, where the system tells.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,9 @@ const RECENT: usize = 50;
 /// Rows of the curve.
 const ROWS: usize = 8;
 /// The longest line that can be one of a log.
-const LINE_BYTES_MAX: usize = 4 << 10;
+const LINE_BYTES_MAX: u64 = 4 << 10;
+/// How many lines may be malformed: a log has one now and then, where a disk was full.
+const MALFORMED_MAX: u32 = 1_000;
 
 /// A line of the log.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -48,14 +50,21 @@ impl Training {
         let failed = |error: std::io::Error| Error::file(path, "read", &error);
         let mut lines = BufReader::new(File::open(path).map_err(failed)?);
         let (mut recent, mut curve) = (VecDeque::<Step>::new(), Curve::default());
-        let mut line = Vec::new();
+        let (mut line, mut malformed) = (Vec::new(), 0);
         loop {
             line.clear();
-            if lines.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+            let part = lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+            if part.map_err(failed)? == 0 {
                 break;
             }
-            let step = Some(&line).filter(|line| line.len() <= LINE_BYTES_MAX);
-            let Some(step) = step.and_then(|line| serde_json::from_slice::<Step>(line).ok()) else {
+            let Ok(step) = serde_json::from_slice::<Step>(&line) else {
+                malformed += 1;
+                if malformed > MALFORMED_MAX {
+                    let message = format!("{} is no log of a training run", path.display());
+                    return Err(
+                        Error::usage(message).hint("name the FILE of soma train --log FILE")
+                    );
+                }
                 continue;
             };
             // A run that was continued counts its seconds from zero.
