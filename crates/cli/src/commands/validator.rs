@@ -200,8 +200,8 @@ fn line(validator: &Validator) -> String {
     let duty_key =
         validator.duty_key.map_or_else(String::new, |key| format!("          duty key {key}\n"));
     format!(
-        "seat {seat:>3}  {}\n{duty_key}          stake {:<12} counts {counts:<12} commission {}.{:02} %  \
-         {status}\n",
+        "seat {seat:>3}  {}\n{duty_key}          stake {:<12} counts {counts:<12} commission \
+         {}.{:02} %  {status}\n",
         validator.address,
         Amount(validator.stake.0),
         validator.commission_bps / 100,

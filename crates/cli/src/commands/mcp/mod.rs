@@ -67,8 +67,8 @@ impl Mcp {
                 }
                 Ok(())
             });
-            // What is asked is answered, also if the client has sent its last message. A signal ends
-            // the commands that run.
+            // What is asked is answered, also if the client has sent its last message. A signal
+            // ends the commands that run.
             let answered = async {
                 server.read().await?;
                 writing.await.map_err(|error| Error::new(Code::InternalError, error.to_string()))?
