@@ -34,7 +34,8 @@ impl Operation for Likelihoods<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         // The highest is subtracted first: divided by very little, it would be infinite.
-        let highest = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let higher = |highest, &logit| if logit > highest { logit } else { highest };
+        let highest = self.logits.iter().fold(f32::NEG_INFINITY, higher);
         self.logits.iter_mut().for_each(|logit| *logit = (*logit - highest) / self.temperature);
         softmax_row(simd, self.logits);
     }
