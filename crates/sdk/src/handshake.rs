@@ -77,8 +77,12 @@ impl Handshake {
     fn of_certificate(error: &CertificateError) -> Self {
         let between = |from: &UnixTime, to: &UnixTime| to.as_secs().checked_sub(from.as_secs());
         match error {
-            // An issuer that is trusted has the same name, and another key.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownIssuer,
+            // With the others, an issuer that is trusted has the same name, and another key.
+            CertificateError::UnknownIssuer
+            | CertificateError::BadSignature
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+                Self::UnknownIssuer
+            }
             CertificateError::NotValidForName => Self::OtherName { names: Vec::new() },
             CertificateError::NotValidForNameContext { presented, .. } => {
                 let names = presented.iter().take(NAMES_MAX).map(|name| bare(name).to_owned());

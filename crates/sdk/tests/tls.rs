@@ -50,8 +50,9 @@ async fn a_certificate_of_the_systems_or_the_named_issuers_is_needed() {
     let error = fails(&url, &Trust::system()).await;
     assert_eq!((error.code(), error.exit()), (UNKNOWN, Exit::Verification));
     assert!(error.to_string().contains(&url) && error.hint().contains("--ca"));
-    let other = fails(&url, &files.trust(&Issuer::new())).await;
-    assert_eq!(other.code(), UNKNOWN);
+    for other in [Issuer::new(), Issuer::with_other_kind_of_key()] {
+        assert_eq!(fails(&url, &files.trust(&other)).await.code(), UNKNOWN);
+    }
     assert!(heads.lock().unwrap().is_empty(), "the request was sent");
     let client = Client::trusting(&url, &files.trust(&issuer)).unwrap();
     assert_eq!(client.params().await.unwrap(), Params::local());

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    PKCS_ED25519, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
@@ -36,10 +36,18 @@ pub(crate) struct Issued {
 
 impl Issuer {
     pub(crate) fn new() -> Self {
+        Self::with(KeyPair::generate().unwrap())
+    }
+
+    /// Has the same name, and a key of another kind.
+    pub(crate) fn with_other_kind_of_key() -> Self {
+        Self::with(KeyPair::generate_for(&PKCS_ED25519).unwrap())
+    }
+
+    fn with(key: KeyPair) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().unwrap();
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
