@@ -32,6 +32,9 @@ pub(crate) struct Global {
         value_name = "URL"
     )]
     pub(crate) url: String,
+    /// File of certificates (PEM) to trust, besides those that this machine trusts.
+    #[arg(long, global = true, env = "SOMA_CA", hide_env_values = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// The key to sign with: a name from `soma keys list`, or a file [default: `default`].
     #[arg(long, global = true, env = "SOMA_KEY", hide_env_values = true, value_name = "NAME")]
     pub(crate) key: Option<String>,

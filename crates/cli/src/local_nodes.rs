@@ -125,12 +125,7 @@ impl Process {
             .stderr(log)
             .spawn()
             .map_err(failed)?;
-        Ok(Self {
-            url: format!("http://{}", folder.settings().api),
-            pid: child.id(),
-            child: Some(child),
-            folder,
-        })
+        Ok(Self { url: folder.settings().url(), pid: child.id(), child: Some(child), folder })
     }
 
     fn ended(&mut self) -> Option<ExitStatus> {

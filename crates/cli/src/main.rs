@@ -32,6 +32,7 @@ mod args;
 
 use args::Args;
 use output::Output;
+use soma_sdk::client::without_logins;
 
 fn main() -> ExitCode {
     panics::report_in_one_line();
@@ -82,7 +83,8 @@ fn is_help(kind: ErrorKind) -> bool {
     )
 }
 
-/// Prints help and version as results, and invalid arguments as an error, with `--json` in JSON.
+/// Prints help and version as results, and invalid arguments as an error, with `--json` in JSON. An
+/// argument may be a URL with a password.
 fn refuse(refusal: &clap::Error) -> ExitCode {
     if is_help(refusal.kind()) {
         // Also where nothing was asked for.
@@ -90,7 +92,7 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
         return if printed.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
     if std::env::args_os().any(|argument| argument == "--json") {
-        let text = refusal.to_string();
+        let text = without_logins(&refusal.to_string());
         let lines = text.lines().take_while(|line| !line.is_empty());
         let lines = lines.map(str::trim).collect::<Vec<_>>().join(" ");
         let message = lines.strip_prefix("error: ").unwrap_or(&lines);
@@ -98,7 +100,7 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
         Output::new(true, false, true, output::Color::Never).error(&error);
     } else {
         // With code and hint, as all errors.
-        let text = refusal.render().ansi().to_string();
+        let text = without_logins(&refusal.render().ansi().to_string());
         let text = text.replacen("error:", "error[usage]:", 1);
         let text = text.replace("For more information, try", "hint: for more information, try");
         if write!(anstream::stderr(), "{text}").is_err() {

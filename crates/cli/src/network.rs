@@ -10,7 +10,6 @@ use soma_compete::Competitor;
 use soma_node::NodeFolder;
 use soma_node::genesis::read_genesis;
 use soma_protocol::{Address, Hash, SecretKey};
-use soma_sdk::SdkError;
 use soma_sdk::api::{Clock, Status};
 use soma_sdk::client::Client;
 use soma_sdk::corpus::Corpus;
@@ -19,6 +18,7 @@ use soma_sdk::obligation::Obligation;
 use soma_sdk::patience::{Listener, QUIET};
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
+use soma_sdk::{SdkError, Trust};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -53,14 +53,23 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
 
 /// The node of `--url`. Waits for it that last are told.
 pub(crate) fn client(global: &Global, output: &Output) -> Result<Client> {
-    client_at(&global.url, output)
+    client_at(&global.url, global, output)
 }
 
 /// The node at `url`, as [`client`].
-pub(crate) fn client_at(url: &str, output: &Output) -> Result<Client> {
+pub(crate) fn client_at(url: &str, global: &Global, output: &Output) -> Result<Client> {
     let heard = output.clone();
     let listener = Listener::new(move |text: &str| heard.say(text));
-    Ok(Client::new(url)?.with_listener(listener))
+    Ok(quiet_client_at(url, global)?.with_listener(listener))
+}
+
+/// The node at `url`; waits for it are not told.
+pub(crate) fn quiet_client_at(url: &str, global: &Global) -> Result<Client> {
+    let trust = match &global.ca {
+        Some(file) => Trust::with_file(file)?,
+        None => Trust::system(),
+    };
+    Ok(Client::trusting(url, &trust)?)
 }
 
 /// The account of `--key` at the node of `--url`, on the chain that the key signs for. When a

@@ -36,7 +36,8 @@ fn run(home: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
 #[test]
 fn an_empty_variable_is_one_that_is_not_set() {
     let home = tempfile::tempdir().unwrap();
-    let names = ["SOMA_URL", "SOMA_KEY", "SOMA_CHAIN", "SOMA_PASSPHRASE_FILE", "SOMA_HOME"];
+    let names =
+        ["SOMA_URL", "SOMA_KEY", "SOMA_CA", "SOMA_CHAIN", "SOMA_PASSPHRASE_FILE", "SOMA_HOME"];
     let mut variables: Vec<(&str, &str)> = names.map(|name| (name, "")).into();
     let path = home.path().to_str().unwrap();
     variables.extend([("HOME", path), ("XDG_DATA_HOME", ""), ("http_proxy", "")]);
@@ -76,7 +77,7 @@ fn this_machine_is_never_reached_through_a_proxy_and_a_redirection_says_where_to
     let url = format!("http://{}", server(MOVED));
     for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
         let output = run(home.path(), &[(proxy, "http://127.0.0.1:9")], &["status", "--url", &url]);
-        let said = fails(&output, 6, "http_error");
+        let said = fails(&output, 6, "redirect_refused");
         assert!(said.contains("301 Moved Permanently, and names http://elsewhere/x"), "{said}");
         assert!(said.contains("hint: ") && said.contains("--url"), "{said}");
         assert!(!said.contains("secretword"), "{said}");
@@ -93,8 +94,7 @@ fn this_machine_is_never_reached_through_a_proxy_and_a_redirection_says_where_to
 fn a_password_in_a_url_is_never_printed() {
     let home = tempfile::tempdir().unwrap();
     let server = server(MOVED);
-    let urls =
-        ["https://bob:secretword@h", "bob:secretword@h", "http://bob:secretword@127.0.0.1:1"];
+    let urls = ["ftp://bob:secretword@h", "bob:secretword@h", "https://bob:secretword@127.0.0.1:1"];
     let mut urls: Vec<String> = urls.map(str::to_owned).into();
     urls.push(format!("http://bob:secretword@{server}/x"));
     for url in &urls {

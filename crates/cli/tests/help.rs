@@ -24,7 +24,7 @@ and never the content; 64-bit integers are strings in JSON. Errors read `error[c
 | 4 | not found |
 | 5 | rejected by the protocol |
 | 6 | network or timeout |
-| 7 | verification failed: a hash, a weights file or a score |
+| 7 | verification failed: a hash, a weights file, a score or a certificate |
 ";
 
 fn help(arguments: &[&str]) -> String {

@@ -15,7 +15,7 @@ pub enum Exit {
     Rejected = 5,
     /// The node could not be reached, or did not answer in time.
     Network = 6,
-    /// A hash, a weights file or a score is not what it claims to be.
+    /// A hash, a weights file, a score or a server's certificate is not what it claims to be.
     Verification = 7,
 }
 

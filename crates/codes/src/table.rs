@@ -2,12 +2,15 @@
 //!
 //! An entry consists of variant, text, exit status, HTTP status (where a node answers with the
 //! code), explanation and hint. The hint is an instruction that goes with the error; `soma explain`
-//! shows both.
+//! shows both. `client.rs` has the entries about connections to nodes.
 
+mod client;
+
+use self::client::client;
 use crate::Exit;
 use crate::entry::codes;
 
-codes! {
+client! {
     // Transactions and accounts: the rules.
     WrongChain = "wrong_chain", Rejected, 400:
         "The transaction is signed for another chain.",
@@ -400,6 +403,11 @@ codes! {
     BadSettings = "bad_settings", Config:
         "A setting is missing, unknown or invalid.",
         "fix config.toml; `soma node init` writes one that explains every setting";
+    BadTlsFiles = "bad_tls_files", Config:
+        "The certificate or the key of a node's API cannot be used. While a node runs, it keeps \
+         those that it has.",
+        "fix the files that [tls] in config.toml names, a chain of certificates and its key in \
+         PEM; a running node reads them again";
     InvalidGenesis = "invalid_genesis", Config:
         "The genesis breaks a rule.",
         "fix the genesis file";
@@ -594,49 +602,6 @@ codes! {
     ReceiptDiffers = "receipt_differs", Verification:
         "The score that is computed here is not the one in the receipt; the message says where.",
         "check that data, weights and receipt belong together";
-
-    // The client.
-    TransactionExpired = "transaction_expired", Network:
-        "The transaction was not included before it expired. Nothing was charged.",
-        "send it again";
-    TransactionSuperseded = "transaction_superseded", Rejected:
-        "Another transaction of the account with the same nonce is finalized. Nothing was charged.",
-        "check whether another program uses the key, and send it again if it is still wanted";
-    Timeout = "timeout", Network:
-        "The node did not answer, or the network did not finalize, within the time limit.",
-        "check with `soma status` whether the node is busy or behind";
-    Network = "network", Network:
-        "The node cannot be reached, or the connection was interrupted.",
-        "check that the node is running and that the URL is right";
-    NotANode = "not_a_node", Network:
-        "The answer does not come from a soma node.",
-        "check the URL";
-    BadUrl = "bad_url", Usage:
-        "The text is not the URL of a node.",
-        "give a URL such as http://127.0.0.1:8645; for TLS, go through a local proxy";
-    OtherChain = "other_chain", Verification:
-        "The node is one of another chain than this key signs for. Nothing was signed.",
-        "check --url; to sign for the other chain, pass its id with --chain";
-    NodesDisagree = "nodes_disagree", Verification:
-        "Two nodes tell different things about the chain. Nothing was submitted.",
-        "find out which node is wrong or behind, and use others";
-    WrongHash = "wrong_hash", Verification:
-        "The file was damaged or replaced. It was not kept.",
-        "try again, or use another node";
-    WrongSize = "wrong_size", Verification:
-        "The file was damaged or replaced. It was not kept.",
-        "try again, or use another node";
-    TooLarge = "too_large", Failed:
-        "The file is longer than any that belongs here.",
-        "check the path";
-    SpoolDamaged = "spool_damaged", Failed:
-        "A file of the spool is damaged; its reveal or publication may still be due.",
-        "keep the file, and restore it from a backup";
-    CorpusDamaged = "corpus_damaged", Failed:
-        "The list of the documents that an account has committed is damaged. Without it, nobody \
-         can show that a document is one of them.",
-        "restore the file from a backup, or move it away and begin another list with \
-         `soma submit --replace-corpus`";
 
     // Keys.
     BadKeyName = "bad_key_name", Config:

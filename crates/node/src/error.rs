@@ -77,6 +77,14 @@ pub enum NodeError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// The certificate or the key of the API cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The folder belongs to another chain.
     #[error("{} contains another network: its {what} differs", dir.display())]
     OtherNetwork {
@@ -267,6 +275,7 @@ impl Coded for NodeError {
             Self::NotANode { .. } => Code::NotANodeFolder,
             Self::NodeExists { .. } => Code::NodeExists,
             Self::Settings { .. } => Code::BadSettings,
+            Self::Tls { .. } => Code::BadTlsFiles,
             Self::OtherNetwork { .. } => Code::OtherNetwork,
             Self::StateInUse { .. } => Code::StateInUse,
             Self::Genesis(_) => Code::InvalidGenesis,

@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use soma_engine::{ConsensusSecret, Verified};
 use soma_protocol::{Genesis, SecretKey};
-use soma_sdk::SdkError;
+use soma_sdk::client::without_logins;
 use soma_sdk::keys::{self, KeyFolder, Protection};
+use soma_sdk::{Client, SdkError, Trust};
 
+use crate::certificates::{Certificates, own_api};
 use crate::error::NodeError;
 use crate::genesis::read_genesis;
-use crate::settings::{NodeConfig, Settings, chain_dir, votes_file};
+use crate::settings::{self, NodeConfig, Settings, chain_dir, votes_file};
 
 /// Name of the key of the validator's account. It signs duties, if the node has no duty key.
 pub const ACCOUNT: &str = "account";
@@ -129,6 +131,31 @@ impl NodeFolder {
         write_text(&settings_file(&self.dir), &settings.render())?;
         self.settings = settings;
         Ok(())
+    }
+
+    /// Whose certificates the node trusts.
+    ///
+    /// # Errors
+    /// When the file that `ca` names cannot be used.
+    pub fn trust(&self) -> Result<Trust, NodeError> {
+        settings::trust(&self.settings, &self.dir)
+    }
+
+    /// Reads the API's certificate and key, if it has them, as a start does.
+    ///
+    /// # Errors
+    /// [`NodeError::Tls`] if they cannot be used; a file error.
+    pub fn check_tls(&self) -> Result<(), NodeError> {
+        let files = self.settings.tls.as_ref();
+        files.map_or(Ok(()), |files| Certificates::read(files, &self.dir).map(drop))
+    }
+
+    /// A client of this node, which runs on this machine, whatever its certificate.
+    ///
+    /// # Errors
+    /// When the system cannot make one.
+    pub fn own_api(&self) -> Result<Client, NodeError> {
+        Ok(own_api(&self.settings.url())?)
     }
 
     /// The path of the folder.
@@ -256,7 +283,8 @@ impl Made {
 fn parse(path: &Path, text: &str) -> Result<Settings, NodeError> {
     Settings::parse(text).map_err(|error| NodeError::Settings {
         path: path.to_path_buf(),
-        reason: error.to_string(),
+        // It shows the line, which may have a password.
+        reason: without_logins(&error.to_string()),
     })
 }
 

@@ -15,8 +15,10 @@ use soma_os::clock::now_ms;
 use soma_protocol::{Address, ConsensusKey};
 use soma_sdk::Text;
 use soma_sdk::api as types;
+use soma_sdk::figures::span;
 use soma_store::StoreError;
 
+use crate::certificates::Certificates;
 use crate::chain::Chain;
 use crate::duties::Duties;
 use crate::error::engine_code;
@@ -77,6 +79,8 @@ pub(crate) struct Surroundings {
     pub(crate) peers: BTreeMap<ConsensusKey, bool>,
     pub(crate) contacts: Contacts,
     pub(crate) news: PeerNews,
+    /// The certificate of its API, if it has one.
+    pub(crate) certificates: Option<Arc<Certificates>>,
     /// When the node was started.
     pub(crate) started: Instant,
 }
@@ -102,7 +106,21 @@ impl Surroundings {
             free_bytes: None,
         };
         let (clock, twice) = (condition.clock(false), condition.twice(false));
-        clock.into_iter().chain(twice).chain(condition.alone()).collect()
+        let troubles = clock.into_iter().chain(twice).chain(condition.alone());
+        troubles.chain(self.certificate()).collect()
+    }
+
+    fn certificate(&self) -> Option<Trouble> {
+        let message = self.certificates.as_ref()?.trouble()?;
+        Some(Trouble::new(Code::BadTlsFiles, false, message))
+    }
+
+    /// Keeps the certificate of the API up to date, forever.
+    pub(crate) async fn follow_certificates(&self) {
+        match &self.certificates {
+            Some(certificates) => Arc::clone(certificates).follow().await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -154,7 +172,7 @@ impl Health {
         let block = self.chain.history.block(height).ok().flatten();
         let engine = self.chain.engine();
         let free_bytes = soma_os::disk::free_bytes(&self.dir).ok().flatten();
-        Condition {
+        let condition = Condition {
             now_ms: now_ms(),
             running: self.around.started.elapsed(),
             has_progressed: height > self.started_at,
@@ -169,8 +187,8 @@ impl Health {
             fallback: engine.fallback(),
             barred: self.chain.read(|state, _| self.duties.keys.barred(state)),
             free_bytes,
-        }
-        .troubles()
+        };
+        condition.troubles().into_iter().chain(self.around.certificate()).collect()
     }
 
     /// What the node knows about its connections, as the API says it.
@@ -477,17 +495,6 @@ fn plural(peers: usize) -> String {
 /// The beginning of a key.
 fn short(key: &ConsensusKey) -> String {
     key.to_string().chars().take(8).collect()
-}
-
-/// A time in its largest unit.
-fn span(ms: u64) -> String {
-    match ms / 1_000 {
-        0..1 => format!("{ms} ms"),
-        seconds @ 1..120 => format!("{seconds} s"),
-        seconds @ 120..7_200 => format!("{} min", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
-        seconds => format!("{} days", seconds / 86_400),
-    }
 }
 
 #[cfg(test)]

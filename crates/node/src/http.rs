@@ -30,7 +30,7 @@ mod operation;
 mod page;
 mod server;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,6 +39,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use rustls::ServerConfig;
 use soma_codes::Code;
 use soma_sdk::api::routes::TRIAL_BYTES_MAX;
 use utoipa::OpenApi;
@@ -53,12 +54,14 @@ use self::feed::Feed;
 use self::lane::{Holder, Lane, Lanes};
 use self::map::Maps;
 use self::problem::Problem;
+use self::server::Door;
 use self::trial::Trials;
 use self::turns::{Asker, Turns};
 use self::why::Whys;
+use crate::certificates::Certificates;
 use crate::error::NodeError;
 use crate::health::Trouble;
-use crate::settings::ClientLimits;
+use crate::settings::{ClientLimits, api_url};
 use crate::shutdown::Shutdown;
 
 pub(crate) use self::api::Parts;
@@ -246,17 +249,10 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
     })
 }
 
-/// Where this machine reaches the API that listens at `api`: at loopback if it listens everywhere.
-pub(crate) fn url(api: SocketAddr) -> String {
-    let port = api.port();
-    let reachable =
-        if api.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, port).into() } else { api };
-    format!("http://{reachable}")
-}
-
 /// Answers while the node starts: that it is not ready, and what it does. It never reads the chain.
 pub(crate) async fn serve_start(
     listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
     not_ready: impl Fn() -> (String, Vec<Trouble>) + Clone + Send + Sync + 'static,
     limits: ClientLimits,
     shutdown: &Shutdown,
@@ -275,7 +271,8 @@ pub(crate) async fn serve_start(
     let router = Router::new().route(soma_sdk::api::routes::HEALTH, health).fallback(not_ready);
     let clients = Clients::new(limits);
     let connections = Connections::new(START_CONNECTIONS_MAX);
-    server::serve(listener, router, clients, connections, shutdown).await;
+    let door = Door { listener, tls, clients, connections };
+    server::serve(door, router, shutdown).await;
     Ok(())
 }
 
@@ -286,7 +283,8 @@ pub(crate) async fn serve(
     limits: ClientLimits,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let url = url(listener.local_addr()?);
+    let tls = parts.health.around.certificates.as_ref().map(Certificates::server);
+    let url = api_url(listener.local_addr()?, tls.is_some());
     let (clients, shutdown) = (Clients::new(limits), parts.shutdown.clone());
     let api = Api {
         parts,
@@ -299,6 +297,7 @@ pub(crate) async fn serve(
         whys: Whys::new(&url).map_err(std::io::Error::other)?,
     };
     let connections = Connections::new(CONNECTIONS_MAX);
-    server::serve(listener, router(api), clients, connections, &shutdown).await;
+    let door = Door { listener, tls, clients, connections };
+    server::serve(door, router(api), &shutdown).await;
     Ok(())
 }

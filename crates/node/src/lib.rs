@@ -10,6 +10,7 @@
 mod refusal;
 mod error;
 pub mod settings;
+mod certificates;
 pub mod genesis;
 pub mod folder;
 pub mod localnet;

@@ -352,9 +352,7 @@ impl Localnet {
     pub fn urls(&self) -> Result<Vec<String>, NodeError> {
         let dirs = (1..=self.validators()).map(|number| self.node_dir(number));
         let folders = dirs.filter(|dir| NodeFolder::exists(dir));
-        folders
-            .map(|dir| Ok(format!("http://{}", NodeFolder::open(&dir)?.settings().api)))
-            .collect()
+        folders.map(|dir| Ok(NodeFolder::open(&dir)?.settings().url())).collect()
     }
 
     /// What clients need to use it while its nodes answer at `urls`.

@@ -16,6 +16,7 @@ use soma_sdk::keys::PeerKey;
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, watch};
 
+use crate::certificates::Certificates;
 use crate::chain::Chain;
 use crate::duties::audit::{self, AuditQueue, Auditor, Audits};
 use crate::duties::{self, Duties, DutyKeys};
@@ -28,7 +29,7 @@ use crate::http::{self, Parts};
 use crate::mempool::{Admission, AdmissionQueue, Arrivals, Mempool, Outbox};
 use crate::metrics::Metrics;
 use crate::peers::{PeerNews, Questions};
-use crate::settings::{ClientLimits, NodeConfig, Settings};
+use crate::settings::{ClientLimits, NodeConfig, Settings, api_url};
 use crate::shutdown::Shutdown;
 use crate::survey::Surveys;
 use crate::weights::WeightsStore;
@@ -125,32 +126,26 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let api = listener
         .local_addr()
         .map_err(|source| NodeError::Listen { address: settings.api, source })?;
+    let (url, around) = (api_url(api, settings.tls.is_some()), surroundings(&config)?);
     let auditors = Auditor::crew(KernelChoice::Auto, settings.audit_threads)?;
     let memory_bytes = settings.audit_memory_bytes;
     let limits = settings.clients;
     // Clients of their own: connections belong to the thread that opened them, and this one hashes.
     let peers = downloads_from(&config)?;
     let questions = Questions {
-        peers: peers_with_apis(settings)?,
+        peers: peers_with_apis(&config)?,
         chain: config.genesis.chain_id(),
         me: config.consensus.public(),
     };
     let outbox = Arc::<Outbox>::default();
     let progress = watch::Sender::new("it reads its data".to_owned());
-    let named = settings.peers.iter().map(|peer| (peer.key, peer.address.is_some()));
-    let around = Surroundings {
-        peers: named.collect(),
-        contacts: Contacts::default(),
-        news: PeerNews::default(),
-        started: Instant::now(),
-    };
     let starting = Starting { progress: progress.subscribe(), around: around.clone(), limits };
     let starting = starting.begin(&listener, questions.clone())?;
     let assembled = assemble(config, Arc::clone(&outbox), auditors.len(), (progress, around));
     drop(starting);
     let (parts, arrivals) = assembled?;
     let mut node = Node {
-        url: http::url(api),
+        url,
         api,
         shutdown: parts.shutdown.clone(),
         health: Some(Arc::clone(&parts.health)),
@@ -174,8 +169,9 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     }
     let health = Arc::clone(&parts.health);
     node.spawn_loop("soma-health", move || async move {
-        let news = health.around.news.clone();
-        tokio::join!(health.watch(), news.follow(questions));
+        let around = health.around.clone();
+        let news = around.news.clone();
+        tokio::join!(health.watch(), news.follow(questions), around.follow_certificates());
     })?;
     if !peers.is_empty() {
         let (weights, metrics) = (Arc::clone(&parts.weights), Arc::clone(&parts.metrics));
@@ -192,6 +188,19 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     Ok(node)
 }
 
+/// What a node knows of its surroundings when it starts.
+fn surroundings(config: &NodeConfig) -> Result<Surroundings, NodeError> {
+    let Settings { peers, tls, .. } = &config.settings;
+    let certificates = tls.as_ref().map(|files| Certificates::read(files, &config.dir));
+    Ok(Surroundings {
+        peers: peers.iter().map(|peer| (peer.key, peer.address.is_some())).collect(),
+        contacts: Contacts::default(),
+        news: PeerNews::default(),
+        certificates: certificates.transpose()?.map(Arc::new),
+        started: Instant::now(),
+    })
+}
+
 /// Runs `work` on a runtime in the calling thread, which may block.
 fn run(mut runtime: Builder, work: impl Future<Output = ()>) {
     match runtime.enable_all().build() {
@@ -204,9 +213,10 @@ fn run(mut runtime: Builder, work: impl Future<Output = ()>) {
 }
 
 /// The peers whose APIs are known, with a client for each.
-fn peers_with_apis(settings: &Settings) -> Result<Vec<(ConsensusKey, Client)>, NodeError> {
-    let with_url = settings.peers.iter().filter_map(|peer| Some((peer.key, peer.url.as_deref()?)));
-    let client = |(key, url)| Ok((key, Client::new(url)?.without_retries()));
+fn peers_with_apis(config: &NodeConfig) -> Result<Vec<(ConsensusKey, Client)>, NodeError> {
+    let (trust, peers) = (config.trust()?, config.settings.peers.iter());
+    let with_url = peers.filter_map(|peer| Some((peer.key, peer.url.as_deref()?)));
+    let client = |(key, url)| Ok((key, Client::trusting(url, &trust)?.without_retries()));
     with_url.map(client).collect()
 }
 
@@ -216,7 +226,7 @@ fn downloads_from(config: &NodeConfig) -> Result<Vec<Client>, NodeError> {
     let as_peer = |(server, client): (ConsensusKey, Client)| {
         client.as_peer(PeerKey { key: key.clone(), chain, server })
     };
-    Ok(peers_with_apis(&config.settings)?.into_iter().map(as_peer).collect())
+    Ok(peers_with_apis(config)?.into_iter().map(as_peer).collect())
 }
 
 /// What is answered at the API while the node starts, which may take long.
@@ -250,10 +260,11 @@ impl Starting {
                 until.begun().await;
                 tokio::time::sleep(GRACE).await;
             };
-            let news = self.around.news.clone();
+            let around = self.around.clone();
             tokio::select! {
                 () = self.answer(listener, &until) => {}
-                () = news.follow(questions) => {}
+                () = around.news.clone().follow(questions) => {}
+                () = around.follow_certificates() => {}
                 () = given_up => {}
             }
         };
@@ -267,12 +278,13 @@ impl Starting {
         let around = self.around.clone();
         let log = log_troubles(move || around.troubles());
         let (progress, around) = (self.progress, self.around);
+        let tls = around.certificates.as_ref().map(Certificates::server);
         let not_ready = move || {
             let progress = format!("the node is starting: {}", *progress.borrow());
             (progress, around.troubles())
         };
         tokio::select! {
-            served = http::serve_start(listener, not_ready, self.limits, until) => {
+            served = http::serve_start(listener, tls, not_ready, self.limits, until) => {
                 if let Err(error) = served {
                     tracing::warn!(%error, "the API does not answer while the node starts");
                 }

@@ -2,13 +2,14 @@
 //! They must never be read from a global location: the caller passes them.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de};
 use soma_engine::{ConsensusSecret, Contacts, Join, KEEP_BLOCKS_MIN, Peer, PeerAddress};
 use soma_protocol::{ConsensusKey, Genesis, SecretKey};
-use soma_sdk::Client;
+use soma_sdk::Trust;
+use soma_sdk::client::{check_url, without_login};
 
 use crate::error::NodeError;
 
@@ -27,6 +28,9 @@ pub const API_PORT: u16 = 8645;
 pub struct Settings {
     /// Where the HTTP API listens; port 0 takes a free one.
     pub api: SocketAddr,
+    /// Certificates in PEM that are trusted besides those that the system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
     /// Where other nodes connect; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The least time between two blocks, in milliseconds.
@@ -41,6 +45,9 @@ pub struct Settings {
     /// Memory of models that audits have open, in bytes; one model is always open.
     #[serde(default = "audit_memory_bytes")]
     pub audit_memory_bytes: u64,
+    /// The API's certificate; it speaks plain HTTP without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
     /// Limits for each client of the API.
     #[serde(default)]
     pub clients: ClientLimits,
@@ -68,6 +75,16 @@ fn idle_block_ms() -> u64 {
 
 fn audit_memory_bytes() -> u64 {
     AUDIT_MEMORY_BYTES
+}
+
+/// The files of the API's certificate, in PEM, relative to the node's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// Its chain, the node's own certificate first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Limits for one client of the API.
@@ -141,7 +158,7 @@ pub struct HistorySettings {
 }
 
 /// Another node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeerSettings {
     /// The consensus key that identifies it.
@@ -152,18 +169,31 @@ pub struct PeerSettings {
     pub url: Option<String>,
 }
 
+impl fmt::Debug for PeerSettings {
+    /// Without the name and the password that its URL may have.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("PeerSettings")
+            .field("key", &self.key)
+            .field("address", &self.address)
+            .field("url", &self.url.as_deref().map(without_login))
+            .finish()
+    }
+}
+
 /// What the text of `config.toml` says about a setting or a table, in the order of the settings.
-const COMMENTS: [(&str, &str); 14] = [
+const COMMENTS: [(&str, &str); 16] = [
     (
         "api",
         "Where the HTTP API listens. It speaks plain HTTP: to publish it, put a proxy with TLS in \
-         front of it.",
+         front of it, or add a table [tls] with the files of a certificate: certificate, key.",
     ),
+    ("ca", "Certificates in PEM that are trusted besides those that the system trusts."),
     ("listen", "Where other nodes connect; they are identified by their keys."),
     ("block_ms", "The least time between two blocks, in milliseconds; the same on all nodes."),
     ("idle_block_ms", "The most time between two blocks, in milliseconds; the same on all nodes."),
     ("audit_threads", "Threads of all audits; 0 for one per CPU."),
     ("audit_memory_bytes", "Memory of the models that audits have open, in bytes."),
+    ("[tls]", "The API's chain of certificates and its key, in PEM; read again when they change."),
     ("[clients]", "Limits for each client of the API; this machine itself is not limited."),
     ("streams", "Event streams of a client, and its transfers of files."),
     ("trust_proxy", "Whether a proxy on this machine names the client in X-Forwarded-For."),
@@ -177,7 +207,8 @@ const COMMENTS: [(&str, &str); 14] = [
     ),
     (
         "[[peers]]",
-        "The other nodes: key, address (left out if the node connects to this one) and API.",
+        "The other nodes: key, address (left out if the node connects to this one) and url of the \
+         API. Above the tables, ca = FILE names certificates to trust besides the system's.",
     ),
 ];
 
@@ -186,17 +217,24 @@ impl Settings {
     pub fn new(api: SocketAddr, listen: SocketAddr, peers: Vec<PeerSettings>) -> Self {
         Self {
             api,
+            ca: None,
             listen,
             block_ms: BLOCK_MS,
             idle_block_ms: IDLE_BLOCK_MS,
             audit_threads: 0,
             audit_memory_bytes: AUDIT_MEMORY_BYTES,
+            tls: None,
             clients: ClientLimits::default(),
             pool: PoolLimits::default(),
             weights: WeightsLimits::default(),
             history: HistorySettings::default(),
             peers,
         }
+    }
+
+    /// Where this machine reaches the API, as in `http://127.0.0.1:8645`.
+    pub fn url(&self) -> String {
+        api_url(self.api, self.tls.is_some())
     }
 
     /// Reads the text of a `config.toml`.
@@ -214,7 +252,7 @@ impl Settings {
         let peers = peers.collect::<Result<_, _>>().map_err(de::Error::custom)?;
         soma_engine::check_peers(peers).map_err(de::Error::custom)?;
         for url in settings.peers.iter().filter_map(|peer| peer.url.as_deref()) {
-            Client::new(url).map_err(de::Error::custom)?;
+            check_url(url).map_err(de::Error::custom)?;
         }
         Ok(settings)
     }
@@ -222,13 +260,15 @@ impl Settings {
     /// The text of a `config.toml`, with a comment for each setting.
     pub fn render(&self) -> String {
         let mut text = "# Settings of a soma node, read when it starts.\n".to_owned();
-        let mut comments = COMMENTS.into_iter().peekable();
+        let mut comments = COMMENTS.as_slice();
         let mut in_table = false;
         // Strings, numbers and tables of these always have a TOML form.
         for line in toml::to_string(self).unwrap_or_default().lines() {
             in_table |= line.starts_with('[');
             let name = line.split(" = ").next();
-            if let Some((_, comment)) = comments.next_if(|(of, _)| name == Some(of)) {
+            if let Some(at) = comments.iter().position(|(of, _)| name == Some(of)) {
+                let (_, comment) = comments[at];
+                comments = &comments[at + 1..];
                 let blank = if in_table { "" } else { "\n" };
                 text += &format!("{blank}# {comment}\n");
             }
@@ -237,6 +277,16 @@ impl Settings {
         }
         text
     }
+}
+
+/// Where this machine reaches an API that listens at `address`: at loopback if it listens
+/// everywhere.
+pub(crate) fn api_url(address: SocketAddr, is_tls: bool) -> String {
+    let port = address.port();
+    let reachable =
+        if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, port).into() } else { address };
+    let scheme = if is_tls { "https" } else { "http" };
+    format!("{scheme}://{reachable}")
 }
 
 impl PeerSettings {
@@ -275,6 +325,11 @@ impl fmt::Debug for NodeConfig {
 }
 
 impl NodeConfig {
+    /// Whose certificates this node trusts.
+    pub(crate) fn trust(&self) -> Result<Trust, NodeError> {
+        trust(&self.settings, &self.dir)
+    }
+
     /// Where the engine runs and whom it connects to; it listens on `listen`.
     pub(crate) fn host(
         &self,
@@ -304,6 +359,14 @@ impl NodeConfig {
     }
 }
 
+/// Whose certificates the node in `dir` trusts.
+pub(crate) fn trust(settings: &Settings, dir: &Path) -> Result<Trust, NodeError> {
+    match &settings.ca {
+        Some(file) => Ok(Trust::with_file(&dir.join(file))?),
+        None => Ok(Trust::system()),
+    }
+}
+
 /// The record of the last vote of the node's key. It is outside the chain's folder, so that it
 /// stays when that is replaced.
 pub(crate) fn votes_file(dir: &Path) -> PathBuf {
@@ -319,7 +382,7 @@ pub(crate) fn chain_dir(dir: &Path) -> PathBuf {
 mod tests {
     use soma_protocol::ConsensusKey;
 
-    use super::{COMMENTS, ConsensusSecret, Join, PeerSettings, Settings};
+    use super::{COMMENTS, ConsensusSecret, Join, PeerSettings, Settings, TlsFiles};
 
     fn settings(peers: Vec<PeerSettings>) -> Settings {
         let address = |port| format!("127.0.0.1:{port}").parse().unwrap();
@@ -339,6 +402,8 @@ mod tests {
         let url = "http://host:1";
         let mut written = settings(vec![peer("host:1", None), peer("host:2", Some(url))]);
         written.clients.trust_proxy = true;
+        written.ca = Some("ca.pem".into());
+        written.tls = Some(TlsFiles { certificate: "chain.pem".into(), key: "key.pem".into() });
         written.pool.entries = 7;
         written.history.keep_blocks = Some(5_000);
         written.history.join = Join::Replay;
@@ -349,6 +414,21 @@ mod tests {
         }
         let shortest = "api = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n[clients]\n";
         assert_eq!(Settings::parse(shortest).unwrap(), settings(Vec::new()));
+    }
+
+    #[test]
+    fn every_setting_of_a_new_node_has_its_comment_though_some_are_left_out() {
+        let text = settings(vec![peer("host:1", None)]).render();
+        for (name, comment) in COMMENTS {
+            let is_optional = ["ca", "[tls]"].contains(&name);
+            assert_eq!(text.contains(comment), !is_optional, "{name}");
+        }
+    }
+
+    #[test]
+    fn settings_never_show_the_password_of_a_peers_url() {
+        let shown = format!("{:?}", settings(vec![peer("host:1", Some("https://a:secret@host"))]));
+        assert!(shown.contains("https://host") && !shown.contains("secret"), "{shown}");
     }
 
     #[test]

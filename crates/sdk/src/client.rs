@@ -18,6 +18,7 @@ use soma_protocol::{
 };
 use tokio::time::{Instant, sleep};
 
+use crate::api::permit::PERMIT;
 use crate::api::routes;
 use crate::api::text::Text;
 use crate::api::{
@@ -26,9 +27,11 @@ use crate::api::{
 };
 use crate::api::{Governance, Stake, Validator};
 use crate::error::SdkError;
+use crate::handshake::Handshake;
 use crate::keys::PeerKey;
 use crate::patience::{Listener, QUIET};
 use crate::retry::RETRIES;
+use crate::trust::Trust;
 
 /// How long a node may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -99,7 +102,39 @@ pub struct Client {
 /// The URL that requests begin with. It may have a name and a password for a server in front of the
 /// node, and is never shown.
 #[derive(Clone)]
-struct Base(String);
+struct Base(reqwest::Url);
+
+impl Base {
+    fn parse(url: &str) -> Result<Self, SdkError> {
+        let bad = || SdkError::Url { url: without_login(url) };
+        let parsed = reqwest::Url::parse(url).map_err(|_| bad())?;
+        // Paths are appended to it.
+        let is_base = matches!(parsed.scheme(), "http" | "https")
+            && parsed.host_str().is_some()
+            && parsed.query().is_none()
+            && parsed.fragment().is_none();
+        if is_base { Ok(Self(parsed)) } else { Err(bad()) }
+    }
+
+    fn is_tls(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    fn has_login(&self) -> bool {
+        !self.0.username().is_empty() || self.0.password().is_some()
+    }
+
+    /// Whether the environment names a proxy for it. This machine is reached without.
+    fn proxied(&self) -> bool {
+        let own = if self.is_tls() { HTTPS_PROXY } else { HTTP_PROXY };
+        let mut named = own.iter().chain(&ANY_PROXY);
+        !self.0.host_str().is_some_and(is_this_machine) && named.any(|name| is_set(name))
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.0.as_str().trim_end_matches('/'))
+    }
+}
 
 impl fmt::Debug for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,36 +206,37 @@ impl From<&SignedTransaction> for Sent {
 }
 
 impl Client {
-    /// A client of the node at `url`, as in `http://127.0.0.1:8645`. Nothing is sent yet. It speaks
-    /// plain HTTP: everything that it sends is signed, and every file is checked by hash.
+    /// A client of the node at `url`, as in `http://127.0.0.1:8645` or `https://host/path`, whose
+    /// certificate this machine trusts. Nothing is sent yet.
     ///
     /// # Errors
     /// [`SdkError::Url`] if `url` is not a valid URL.
     pub fn new(url: &str) -> Result<Self, SdkError> {
-        let shown = without_login(url);
-        let bad = || SdkError::Url { url: shown.clone() };
-        let parsed = reqwest::Url::parse(url).map_err(|_| bad())?;
-        let Some(host) = parsed.host_str().filter(|_| parsed.scheme() == "http") else {
-            return Err(bad());
-        };
-        // Paths are appended to it.
-        if parsed.query().is_some() || parsed.fragment().is_some() {
-            return Err(bad());
-        }
-        let proxied = !is_this_machine(host) && PROXY_VARIABLES.iter().any(|name| is_set(name));
+        Self::trusting(url, &Trust::system())
+    }
+
+    /// The same, with others who are trusted.
+    ///
+    /// # Errors
+    /// [`SdkError::Url`] if `url` is not a valid URL.
+    pub fn trusting(url: &str, trust: &Trust) -> Result<Self, SdkError> {
+        let base = Base::parse(url)?;
+        let proxied = base.proxied();
+        // A proxy may speak TLS where the node does not.
+        let tls = if base.is_tls() || proxied { trust.config() } else { Trust::nobody() };
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(SILENCE_LIMIT)
             .pool_idle_timeout(IDLE_LIMIT)
             .redirect(reqwest::redirect::Policy::none())
+            .tls_backend_preconfigured(tls)
             .user_agent(concat!("soma-sdk/", env!("CARGO_PKG_VERSION")));
         if !proxied {
             http = http.no_proxy();
         }
-        let url = shown.trim_end_matches('/').to_owned();
+        let url = without_login(url).trim_end_matches('/').to_owned();
         let failed = |source| SdkError::Network { url: url.clone(), source, proxied };
         let http = http.build().map_err(failed)?;
-        let base = Base(parsed.as_str().trim_end_matches('/').to_owned());
         let (listener, told) = (Listener::default(), Arc::default());
         Ok(Self { http, url, base, proxied, retries: RETRIES, listener, told, peer: None })
     }
@@ -540,7 +576,13 @@ impl Client {
 
     /// A request to this node, without a time limit.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base.0))
+        self.http.request(method, self.base.at(path))
+    }
+
+    /// Adds a permit to a request. The usual header is taken if the URL has a name and a password
+    /// for a server in front of the node.
+    pub(crate) fn with_permit(&self, request: RequestBuilder, permit: String) -> RequestBuilder {
+        request.header(if self.base.has_login() { PERMIT } else { "authorization" }, permit)
     }
 
     /// Sends the request and reads the JSON of its answer.
@@ -579,13 +621,42 @@ impl Client {
         let location = location.map(without_login);
         let (url, bytes) = self.read(response).await?;
         Err(match location.filter(|_| status.is_redirection()) {
-            Some(location) => elsewhere(status, &url, &location),
+            Some(location) => self.elsewhere(status, &url, &location),
             None => refusal(status, &url, &bytes),
         })
     }
 
+    /// The error of an answer that sends elsewhere. It is not followed: a node never does that, and
+    /// what is sent is for the one that was named.
+    fn elsewhere(&self, status: StatusCode, url: &str, location: &str) -> SdkError {
+        let there = reqwest::Url::parse(url).and_then(|url| url.join(location));
+        let there = there.map_or_else(|_| location.to_owned(), |there| there.to_string());
+        // The URL of the node itself, if it answers the same question.
+        let base = without_login(&self.base.at(""));
+        let node = url.strip_prefix(&base).and_then(|route| there.strip_suffix(route));
+        let node = node.filter(|node| *node != base);
+        let hint = node.map(|node| format!("if that is the node, give its URL: --url {node}"));
+        let error = ApiError {
+            code: Text(Code::RedirectRefused),
+            message: format!("{url} answers {status}, and names {there}"),
+            hint,
+        };
+        SdkError::Api { status: status.as_u16(), error }
+    }
+
+    /// What a failed request says about TLS, if anything.
+    fn handshake(&self, source: &reqwest::Error) -> Option<Handshake> {
+        if self.base.is_tls() {
+            return Handshake::in_connecting(source).filter(|_| source.is_connect());
+        }
+        Handshake::in_plain_answer(source)
+    }
+
     /// A network failure, without the URL's query.
     pub(crate) fn network(&self, source: reqwest::Error) -> SdkError {
+        if let Some(failure) = self.handshake(&source) {
+            return SdkError::Handshake { url: self.url.clone(), failure };
+        }
         let url = source.url().map_or_else(|| self.url.clone(), |url| without_login(url.as_str()));
         SdkError::Network { url, source: source.without_url(), proxied: self.proxied }
     }
@@ -609,19 +680,10 @@ impl Client {
     }
 }
 
-/// The error of an answer that sends elsewhere. It is not followed: a node never does that, and
-/// what is sent is for the one that was named.
-fn elsewhere(status: StatusCode, url: &str, location: &str) -> SdkError {
-    let error = ApiError {
-        code: Text(Code::HttpError),
-        message: format!("{url} answers {status}, and names {location}"),
-        hint: Some("if that is the node, give its URL, without the path, with --url".to_owned()),
-    };
-    SdkError::Api { status: status.as_u16(), error }
-}
-
-/// Variables of the environment that name a proxy for plain HTTP.
-const PROXY_VARIABLES: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+/// Variables of the environment that name a proxy: for plain HTTP, for TLS, and for both.
+const HTTP_PROXY: [&str; 2] = ["http_proxy", "HTTP_PROXY"];
+const HTTPS_PROXY: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
+const ANY_PROXY: [&str; 2] = ["all_proxy", "ALL_PROXY"];
 
 fn is_set(variable: &str) -> bool {
     std::env::var_os(variable).is_some_and(|value| !value.is_empty())
@@ -634,6 +696,33 @@ fn is_this_machine(host: &str) -> bool {
         Ok(address) => address.is_loopback() || address.is_unspecified(),
         Err(_) => host == "localhost" || host.ends_with(".localhost"),
     }
+}
+
+/// Checks the form of the URL of a node.
+///
+/// # Errors
+/// [`SdkError::Url`].
+pub fn check_url(url: &str) -> Result<(), SdkError> {
+    Base::parse(url).map(drop)
+}
+
+/// Whether a URL has a name or a password for its server.
+pub fn has_login(url: &str) -> bool {
+    Base::parse(url).is_ok_and(|base| base.has_login())
+}
+
+/// A text without what may be a name and a password in any URL in it.
+pub fn without_logins(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        let (url, next) = after.split_at(after.find(char::is_whitespace).unwrap_or(after.len()));
+        shown += before;
+        shown += url.rsplit_once('@').map_or(url, |(_, after)| after);
+        rest = next;
+    }
+    shown + rest
 }
 
 /// A URL, or what was given for one, without the name and the password in it.
@@ -657,7 +746,7 @@ fn refusal(status: StatusCode, url: &str, bytes: &[u8]) -> SdkError {
 
 #[cfg(test)]
 mod tests {
-    use super::{Client, is_this_machine, without_login};
+    use super::{Client, is_this_machine, without_login, without_logins};
 
     #[test]
     fn a_password_in_a_url_is_never_shown() {
@@ -677,6 +766,13 @@ mod tests {
         }
         assert_eq!(without_login("http://host:1"), "http://host:1");
         assert_eq!(Client::new("http://bob:secret@host:1/").unwrap().url(), "http://host:1");
+    }
+
+    #[test]
+    fn a_login_in_any_url_of_a_text_is_hidden() {
+        let text = "url = \"https://bob:se:cret@host/x\" and 'http://a@b' at c@d, x://y";
+        let shown = "url = \"https://host/x\" and 'http://b' at c@d, x://y";
+        assert_eq!(without_logins(text), shown);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use soma_codes::{Code, Coded, Exit};
 use soma_protocol::Hash;
 
 use crate::api::{ApiError, Rejection};
+use crate::handshake::Handshake;
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,22 @@ pub enum SdkError {
         source: reqwest::Error,
         /// Whether it may have gone through a proxy that the environment names.
         proxied: bool,
+    },
+    /// There is no TLS connection, or one that is not trusted.
+    #[error("{}", failure.at(url))]
+    Handshake {
+        /// The server.
+        url: String,
+        /// Why.
+        failure: Handshake,
+    },
+    /// A file of certificates to trust cannot be used.
+    #[error("{}: {reason}", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// An answer ended before it was complete.
     #[error("the answer of {url} was interrupted")]
@@ -227,6 +244,8 @@ impl Coded for SdkError {
             Self::Superseded { .. } => Code::TransactionSuperseded,
             Self::Timeout { .. } => Code::Timeout,
             Self::Network { .. } | Self::Interrupted { .. } => Code::Network,
+            Self::Handshake { failure, .. } => failure.code(),
+            Self::CaFile { .. } => Code::BadCaFile,
             Self::Malformed { .. } | Self::TooLong { .. } => Code::NotANode,
             Self::Url { .. } => Code::BadUrl,
             Self::OtherChain { .. } => Code::OtherChain,
@@ -269,9 +288,11 @@ impl Coded for SdkError {
             Self::Api { error, .. } => error.hint.as_deref().unwrap_or(error.code.hint()),
             Self::Rejected { rejection, .. } => &rejection.help,
             Self::Network { proxied: true, .. } => {
-                "check that the node is running and that the URL is right; a proxy that http_proxy \
-                 or all_proxy names may be in between, unless no_proxy names the host"
+                "check that the node is running and that the URL is right; a proxy that \
+                 http_proxy, https_proxy or all_proxy names may be in between, unless no_proxy \
+                 names the host"
             }
+            Self::Handshake { failure, .. } => failure.hint(),
             _ => self.code().hint(),
         }
     }
@@ -286,6 +307,8 @@ impl SdkError {
                 error.code.0 == Code::HttpError || matches!(status, 408 | 425 | 429 | 500..)
             }
             Self::Network { source, .. } => !source.is_builder(),
+            // It may be a broken answer.
+            Self::Handshake { failure, .. } => *failure == Handshake::TlsServer,
             Self::Timeout { .. }
             | Self::Interrupted { .. }
             | Self::Malformed { .. }
@@ -296,14 +319,19 @@ impl SdkError {
 
     /// Whether it says nothing about what was asked for, so that whoever has something at stake
     /// tries again: it is transient, the node is one of another chain, what arrived is damaged, or
-    /// a file or disk of this machine fails, which a person may fix.
+    /// what a person may fix fails: a certificate, a server that sends elsewhere, or a file or disk
+    /// of this machine.
     pub fn is_passing(&self) -> bool {
         self.is_transient()
             || self.is_local()
-            || matches!(
-                self,
-                Self::OtherChain { .. } | Self::WrongHash { .. } | Self::WrongSize { .. }
-            )
+            || match self {
+                Self::Api { error, .. } => error.code.0 == Code::RedirectRefused,
+                Self::OtherChain { .. }
+                | Self::Handshake { .. }
+                | Self::WrongHash { .. }
+                | Self::WrongSize { .. } => true,
+                _ => false,
+            }
     }
 
     /// Whether a file or disk of this machine fails.
@@ -314,7 +342,9 @@ impl SdkError {
     /// Whether the node may have received the request that failed so.
     pub(crate) fn may_have_arrived(&self) -> bool {
         match self {
-            Self::Api { error, .. } => error.code.0 == Code::HttpError,
+            Self::Api { error, .. } => {
+                matches!(error.code.0, Code::HttpError | Code::RedirectRefused)
+            }
             Self::Network { source, .. } => !source.is_builder() && !source.is_connect(),
             _ => self.is_transient(),
         }

@@ -2,10 +2,11 @@
 //!
 //! It must never depend on the model, the node or the engine, and never print a secret.
 //!
-//! Reading order: [`api`] is the HTTP API as data; [`error`] lists what can fail; `file`,
-//! [`secret`], [`corpus`], [`words`], [`keys`] and [`cipher`] keep secrets; [`patience`] and
-//! [`turn`] are how to wait; [`client`] calls a node, with [`events`] and [`transfer`]; [`why`]
-//! reads from it what became of somebody, in [`figures`] as people read them; [`signing`] makes
+//! Reading order: [`api`] is the HTTP API as data, [`figures`] are its integers as people read
+//! them; [`error`] lists what can fail, [`handshake`] how TLS can; `file`, [`secret`], [`corpus`],
+//! [`words`], [`keys`] and [`cipher`] keep secrets; [`patience`] and [`turn`] are how to wait;
+//! [`trust`] is which servers are believed to be who they say; [`client`] calls a node, with
+//! [`events`] and [`transfer`]; [`why`] reads from it what became of somebody; [`signing`] makes
 //! transactions, [`known_chain`] remembers for which chain, [`at_stake`] what would be lost, and
 //! [`sender`] sends them for one account; [`obligation`] is what an account still has to send, and
 //! [`spool`] keeps it on disk until it is settled.
@@ -13,6 +14,8 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod figures;
+pub mod handshake;
 pub mod error;
 
 mod file;
@@ -28,9 +31,10 @@ pub mod patience;
 mod retry;
 pub mod turn;
 
+pub mod trust;
+
 pub mod client;
 pub mod events;
-pub mod figures;
 pub mod transfer;
 
 pub mod signing;
@@ -51,3 +55,4 @@ pub use secret::Secret;
 pub use sender::Sender;
 pub use soma_protocol as protocol;
 pub use spool::Spool;
+pub use trust::Trust;

@@ -160,9 +160,8 @@ impl Client {
     }
 
     async fn upload_state(&self, local: &LocalFile<'_>) -> Result<Upload, SdkError> {
-        let request = self
-            .request(Method::GET, &local.route)
-            .header("authorization", local.uploader.permit(&local.hash));
+        let request = self.request(Method::GET, &local.route);
+        let request = self.with_permit(request, local.uploader.permit(&local.hash));
         self.json(request.timeout(PIECE_LIMIT)).await
     }
 
@@ -179,10 +178,10 @@ impl Client {
             let request = self
                 .request(Method::PUT, &local.route)
                 .header("content-type", "application/octet-stream")
-                .header("authorization", local.uploader.permit(&local.hash))
                 .header("content-range", format!("bytes {offset}-{last}/{size_bytes}"))
                 .body(piece)
                 .timeout(PIECE_LIMIT);
+            let request = self.with_permit(request, local.uploader.permit(&local.hash));
             let state: Upload = self.json(request).await?;
             let before = std::mem::replace(offset, state.received.0);
             progress(*offset, size_bytes);
@@ -302,7 +301,7 @@ impl Client {
     ) -> Result<(), SdkError> {
         let mut request = self.request(Method::GET, &remote.path);
         if let Some(peer) = self.peer_key() {
-            request = request.header("authorization", peer.permit(&remote.hash, until_ms()));
+            request = self.with_permit(request, peer.permit(&remote.hash, until_ms()));
         }
         if part.received > 0 {
             request = request.header("range", format!("bytes={}-", part.received));

@@ -233,7 +233,7 @@ async fn errors_carry_code_hint_and_exit_class() {
 
     let nobody = Client::new("http://127.0.0.1:1").unwrap().status().await.unwrap_err();
     assert_eq!((nobody.code().as_str(), nobody.exit()), ("network", Exit::Network));
-    for url in ["", "127.0.0.1:80", "ftp://a", "https://a", "file:///etc/passwd", "http://"] {
+    for url in ["", "127.0.0.1:80", "ftp://a", "https://a?b", "file:///etc/passwd", "http://"] {
         let error = Client::new(url).unwrap_err();
         assert_eq!((error.code().as_str(), error.exit()), ("bad_url", Exit::Usage), "{url}");
     }

@@ -2356,7 +2356,7 @@ export interface operations {
                 size_bytes: number;
             };
             header: {
-                /** @description `Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed */
+                /** @description `Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed; in `Soma-Permit` if a server in front of the node needs this header */
                 Authorization: string;
             };
             path: {
@@ -2408,7 +2408,7 @@ export interface operations {
                 size_bytes: number;
             };
             header: {
-                /** @description `Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed */
+                /** @description `Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed; in `Soma-Permit` if a server in front of the node needs this header */
                 Authorization: string;
                 /** @description `bytes FROM-LAST/SIZE`; without it, the whole file */
                 "Content-Range"?: string | null;

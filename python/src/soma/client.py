@@ -656,7 +656,7 @@ def _json(response: httpx.Response) -> object:
         url, location = _without_login(str(response.request.url)), _without_login(location)
         message = f"{url} answers {status} {response.reason_phrase}, and names {location}"
         hint = "if that is the node, use its URL, without the path"
-        raise ApiError(status, Code.HTTP_ERROR, message, hint)
+        raise ApiError(status, Code.REDIRECT_REFUSED, message, hint)
     try:
         problem = response.json()
         raise ApiError(status, problem["code"], problem["message"], problem.get("hint"))

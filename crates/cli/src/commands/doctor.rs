@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
-use soma_codes::{Code, Coded as _};
+use soma_codes::{Code, Coded as _, Exit};
 use soma_model::KernelChoice;
 use soma_node::NodeFolder;
 use soma_protocol::{ConsensusKey, Hash};
+use soma_sdk::Trust;
 use soma_sdk::api::{Contact, RefusedFor};
 use soma_sdk::client::{Client, without_login};
 use soma_sdk::keys::KeyFolder;
@@ -149,9 +150,19 @@ fn node(dir: &Path, global: &Global) -> Vec<Check> {
             checks.push(reachable(address));
         }
     }
+    checks.extend(certificate(&folder));
     checks.extend(peers_about(&folder, key));
-    checks.push(running(settings.api));
+    checks.push(running(&folder));
     checks
+}
+
+/// The certificate of the API, if it has one.
+fn certificate(folder: &NodeFolder) -> Option<Check> {
+    folder.settings().tls.as_ref()?;
+    Some(match folder.check_tls() {
+        Ok(()) => Check::ok("tls", "the certificate of the API and its key fit"),
+        Err(error) => Check::problem("tls", error.to_string(), error.hint()),
+    })
 }
 
 /// The folder of a node whose files can all be used, and its consensus key.
@@ -165,15 +176,21 @@ fn open(dir: &Path, global: &Global) -> Result<(NodeFolder, ConsensusKey)> {
 /// What the APIs of the peers say about this node: whether they accept it, and what time it is.
 fn peers_about(folder: &NodeFolder, key: ConsensusKey) -> Vec<Check> {
     let chain = folder.genesis().chain_id();
+    let trust = match folder.trust() {
+        Ok(trust) => trust,
+        Err(error) => return vec![Check::problem("ca", error.to_string(), error.hint())],
+    };
     let urls = folder.settings().peers.iter().filter_map(|peer| peer.url.as_deref());
-    urls.flat_map(|url| peer_about(url, &key, chain)).collect()
+    urls.flat_map(|url| peer_about(url, &trust, &key, chain)).collect()
 }
 
-fn peer_about(url: &str, key: &ConsensusKey, chain: Hash) -> Vec<Check> {
+fn peer_about(url: &str, trust: &Trust, key: &ConsensusKey, chain: Hash) -> Vec<Check> {
     let asked_ms = soma_os::clock::now_ms();
+    let client = Client::trusting(url, trust);
+    let url = &without_login(url);
     let contacts = network::block_on(async {
-        let answer = Client::new(url)?.without_retries();
-        let answer = tokio::time::timeout(CONNECT, answer.contacts()).await;
+        let client = client?.without_retries();
+        let answer = tokio::time::timeout(CONNECT, client.contacts()).await;
         answer
             .map_err(|_| Error::new(Code::Network, format!("{url} does not answer in time")))?
             .map_err(Error::from)
@@ -182,8 +199,10 @@ fn peer_about(url: &str, key: &ConsensusKey, chain: Hash) -> Vec<Check> {
     let contacts = match contacts {
         Ok(contacts) => contacts,
         Err(error) => {
-            let hint =
-                "check the url under [[peers]] in config.toml: weights files come from there";
+            let hint = match error.exit {
+                Exit::Verification => error.hint.as_str(),
+                _ => "check the url under [[peers]] in config.toml: weights files come from there",
+            };
             return vec![Check::problem("peer", format!("{url}: {}", error.message), hint)];
         }
     };
@@ -221,9 +240,9 @@ fn peer_about(url: &str, key: &ConsensusKey, chain: Hash) -> Vec<Check> {
 }
 
 /// What the node says about itself, if it runs.
-fn running(api: SocketAddr) -> Check {
+fn running(folder: &NodeFolder) -> Check {
     let status = network::block_on(async {
-        let client = Client::new(&format!("http://{api}"))?.without_retries();
+        let client = folder.own_api()?;
         let status = tokio::time::timeout(CONNECT, client.status()).await;
         status
             .map_err(|_| Error::new(Code::Network, "it does not answer in time"))?
@@ -241,7 +260,10 @@ fn running(api: SocketAddr) -> Check {
         Err(error) if error.code == Code::NotReady => {
             Check::problem("node", error.message, error.hint)
         }
-        Err(_) => Check::ok("node", format!("does not run: nothing answers at {api}")),
+        Err(_) => {
+            let url = folder.settings().url();
+            Check::ok("node", format!("does not run: nothing answers at {url}"))
+        }
     }
 }
 

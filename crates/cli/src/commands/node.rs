@@ -170,6 +170,8 @@ struct Identity {
     address: Address,
     consensus_key: ConsensusKey,
     api: SocketAddr,
+    /// Where this machine reaches the API.
+    api_url: String,
     listen: SocketAddr,
     /// Proof that the account's owner holds the consensus key.
     possession: String,
@@ -194,6 +196,7 @@ impl Identity {
             address,
             consensus_key: ConsensusKey(consensus.address().0),
             api: settings.api,
+            api_url: settings.url(),
             listen: settings.listen,
             possession: hex::encode(&consensus.prove_possession(&chain_id, &address)),
         }
@@ -210,8 +213,8 @@ impl Identity {
     fn describe(&self) -> String {
         format!(
             "chain          {} ({})\naddress        {}\nconsensus key  {}\n\
-             API            http://{}\nlistens        {}",
-            self.chain, self.chain_id, self.address, self.consensus_key, self.api, self.listen
+             API            {}\nlistens        {}",
+            self.chain, self.chain_id, self.address, self.consensus_key, self.api_url, self.listen
         )
     }
 }

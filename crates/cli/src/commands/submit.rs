@@ -63,7 +63,7 @@ impl Submit {
         let engine = self.engine.build()?;
         let weights = WeightsCache::new(home.weights());
         let scores = if self.no_cache { ScoreCache::off() } else { ScoreCache::new(home.scores()) };
-        let witnesses = self.witness.iter().map(|url| network::client_at(url, output));
+        let witnesses = self.witness.iter().map(|url| network::client_at(url, global, output));
         let witnesses = witnesses.collect::<Result<Vec<_>>>()?;
         network::block_on(async {
             let competitor = network::competitor(global, output).await?;

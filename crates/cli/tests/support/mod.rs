@@ -18,8 +18,9 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Variables that a user may have set.
-const SETTINGS: [&str; 10] = [
+const SETTINGS: [&str; 17] = [
     "SOMA_URL",
+    "SOMA_CA",
     "SOMA_KEY",
     "SOMA_CHAIN",
     "SOMA_PASSPHRASE_FILE",
@@ -27,6 +28,12 @@ const SETTINGS: [&str; 10] = [
     "FORCE_COLOR",
     "http_proxy",
     "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
     "all_proxy",
     "ALL_PROXY",
 ];

@@ -11,7 +11,7 @@ use soma_protocol::{
     entry::{entry_is_signed, possession_is_proved, sign_entry},
     hex,
 };
-use soma_sdk::Client;
+use soma_sdk::client::{check_url, has_login};
 
 use super::GenesisError;
 use crate::settings::PeerSettings;
@@ -44,7 +44,10 @@ impl Reach {
             p2p.parse::<PeerAddress>().map_err(|error| error.to_string())?;
         }
         if let Some(url) = &self.url {
-            Client::new(url).map_err(|error| error.to_string())?;
+            check_url(url).map_err(|error| error.to_string())?;
+            if has_login(url) {
+                return Err("an entry is public: its URL must have no name and no password".into());
+            }
         }
         Ok(())
     }

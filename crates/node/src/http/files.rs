@@ -55,7 +55,8 @@ impl From<Progress> for UploadState {
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
         ("size_bytes" = u64, Query, description = "bytes of the encrypted file, as committed"),
         ("Authorization" = String, Header,
-        description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed")),
+        description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed; in \
+                       `Soma-Permit` if a server in front of the node needs this header")),
     responses((status = 200, body = UploadState), (status = 400, body = ApiError),
         (status = 403, body = ApiError), (status = 404, body = ApiError)))]
 pub(super) async fn upload_progress(
@@ -72,7 +73,8 @@ pub(super) async fn upload_progress(
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
         ("size_bytes" = u64, Query, description = "bytes of the encrypted file, as committed"),
         ("Authorization" = String, Header,
-        description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed"),
+        description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed; in \
+                       `Soma-Permit` if a server in front of the node needs this header"),
         ("Content-Range" = Option<String>, Header,
         description = "`bytes FROM-LAST/SIZE`; without it, the whole file")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, header, request};
 use serde::Deserialize;
 use soma_os::clock::now_ms;
 use soma_protocol::{Address, Hash};
-use soma_sdk::api::permit::{PeerPermit, UploadPermit};
+use soma_sdk::api::permit::{PERMIT, PeerPermit, UploadPermit};
 use soma_sdk::api::routes;
 
 use super::api::Api;
@@ -46,7 +46,8 @@ impl FromRequestParts<Api> for Permitted {
 
 /// The permit in a request's headers.
 fn permit<P: std::str::FromStr>(headers: &HeaderMap) -> Option<P> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()?.parse().ok()
+    let value = headers.get(PERMIT).or_else(|| headers.get(header::AUTHORIZATION))?;
+    value.to_str().ok()?.parse().ok()
 }
 
 /// Adds to a request in the lane for uploads what its owner has signed. One without a hash and a

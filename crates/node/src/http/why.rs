@@ -14,6 +14,7 @@ use soma_sdk::api::{self as types, ApiError};
 use soma_sdk::{Client, SdkError, why};
 
 use super::problem::Problem;
+use crate::certificates::own_api;
 
 /// Answers that are kept until the next block.
 const KEPT: usize = 64;
@@ -35,7 +36,7 @@ pub(super) struct Whys {
 impl Whys {
     /// For the node that answers at this URL.
     pub(super) fn new(url: &str) -> Result<Self, SdkError> {
-        Ok(Self { node: Client::new(url)?.without_retries(), kept: Arc::default() })
+        Ok(Self { node: own_api(url)?, kept: Arc::default() })
     }
 
     /// The answer, from the state after at least the block at `height`.

@@ -17,8 +17,13 @@ mod fetch;
 #[cfg(test)]
 mod gossip;
 #[cfg(test)]
+#[path = "../../../sdk/tests/issuer/mod.rs"]
+mod issuer;
+#[cfg(test)]
 mod network;
 #[cfg(test)]
 mod page;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod why;

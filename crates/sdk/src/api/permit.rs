@@ -9,6 +9,8 @@ use std::str::FromStr;
 use soma_protocol::upload::{download_is_signed, sign_download, sign_upload, upload_is_signed};
 use soma_protocol::{Address, ConsensusKey, Hash, SecretKey, hex};
 
+/// The header of a permit where a server in front of the node needs `Authorization` for itself.
+pub const PERMIT: &str = "soma-permit";
 /// How long a permit is valid: longer than a piece takes, for clocks that differ by minutes.
 pub const PERMIT_MS: u64 = 15 * 60 * 1000;
 const SCHEME: &str = "Soma";

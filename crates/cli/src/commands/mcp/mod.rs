@@ -226,8 +226,11 @@ impl Server {
 
     /// The flags that every command has, as this one has been given them.
     fn hand_on(&self, command: &mut Command) {
-        let Global { url, key, passphrase_file, tip, chain, home, .. } = &self.global;
+        let Global { url, ca, key, passphrase_file, tip, chain, home, .. } = &self.global;
         command.env("SOMA_URL", url);
+        if let Some(file) = ca {
+            command.env("SOMA_CA", file);
+        }
         if let Some(key) = key {
             command.env("SOMA_KEY", key);
         }

@@ -143,7 +143,7 @@ impl Look {
 impl Top {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         // Its page tells of a node that does not answer, once it is there.
-        let client = Client::new(&global.url)?;
+        let client = network::quiet_client_at(&global.url, global)?;
         network::block_on(async {
             let (view, log) = (self.view, self.log.as_deref());
             let (account, home) = (self.account, Home::find(global)?);
