@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+#[path = "../../sdk/tests/answers/mod.rs"]
+mod answers;
 #[path = "../../sdk/tests/issuer/mod.rs"]
 mod issuer;
 mod support;
@@ -23,20 +25,7 @@ const SECRET: &str = "secretword";
 
 /// The answer of a node to every question of `soma status`.
 fn status() -> String {
-    let zero = "00".repeat(32);
-    let status = json!({
-        "chain": "test", "chain_id": zero, "version": "0", "height": "7", "block": zero,
-        "state_root": zero, "timestamp_ms": "1",
-        "clock": { "epoch": 3, "phase": "publish:1", "ends_ms": null, "beacon": zero },
-        "models_active": 1, "targets_open": 2, "pool": 3, "duties": 4,
-        "peers": 3, "history_from": "1", "transactions_final": "5",
-        "audits": {
-            "waiting": 0, "valid": "0", "invalid": "0", "put_off": "0",
-            "scores": "0", "bytes": "0", "spent_ms": "0",
-        },
-        "supply": { "cap": "5", "reserve": "1", "held": "1", "burned": "3", "conserved": true },
-    });
-    ok(&status.to_string())
+    ok(&answers::status(json!({})).to_string())
 }
 
 fn home_with(issuer: &Issuer) -> (TempDir, String) {

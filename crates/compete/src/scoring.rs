@@ -409,14 +409,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let architecture = Architecture { layers: 1, ..Architecture::nano() };
         let weights = Weights::init(&architecture, [1; 32]).unwrap();
-        let file = |weights_hash| ModelFile {
-            weights_hash,
-            ciphertext_hash: Hash([1; 32]),
-            size_bytes: 9,
-            key: [2; 32],
-        };
-        let whole = file(Hash(weights.hash()));
-        let [broken, missing] = [7, 8].map(|byte| file(Hash([byte; 32])));
+        let whole = ModelFile::of_weights(Hash(weights.hash()));
+        let [broken, missing] = [7, 8].map(|byte| ModelFile::of_weights(Hash([byte; 32])));
         weights.save(&home.path().join(format!("{}.safetensors", whole.id()))).unwrap();
         fs::write(home.path().join(format!("{}.broken", broken.id())), []).unwrap();
         let scoring = Scoring {
@@ -442,12 +436,7 @@ mod tests {
         let weights = WeightsCache::new(folder.path().to_owned());
         let architecture = Architecture { layers: 1, ..Architecture::nano() };
         let model = Weights::init(&architecture, [1; 32]).unwrap();
-        let file = ModelFile {
-            weights_hash: Hash(model.hash()),
-            ciphertext_hash: Hash([1; 32]),
-            size_bytes: model.bytes() as u64,
-            key: [2; 32],
-        };
+        let file = ModelFile::of_weights(Hash(model.hash()));
         model.save(&weights.path(&file)).unwrap();
         let nowhere = Client::new("http://127.0.0.1:1").unwrap().without_retries();
         let engine = Engine::new(KernelChoice::Auto, 1).unwrap();

@@ -223,6 +223,14 @@ pub fn open(path: &Path, architecture: Option<&Architecture>) -> Result<Weights>
 }
 
 #[cfg(test)]
+impl ModelFile {
+    /// A file that no node has, for weights with this hash.
+    pub(crate) fn of_weights(weights_hash: Hash) -> Self {
+        Self { weights_hash, ciphertext_hash: Hash([1; 32]), size_bytes: 9, key: [2; 32] }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::fs;
 
@@ -272,13 +280,7 @@ mod tests {
         let cache = WeightsCache::new(home.path().to_owned());
         let architecture = Architecture { layers: 1, ..Architecture::nano() };
         let weights = Weights::init(&architecture, [1; 32]).unwrap();
-        let file = |weights_hash| ModelFile {
-            weights_hash,
-            ciphertext_hash: Hash([1; 32]),
-            size_bytes: 9,
-            key: [2; 32],
-        };
-        let of_model = file(Hash(weights.hash()));
+        let of_model = ModelFile::of_weights(Hash(weights.hash()));
         let path = home.path().join(format!("{}.safetensors", of_model.id()));
         weights.save(&path).unwrap();
         let nowhere = Client::new("http://127.0.0.1:1").unwrap().without_retries();
@@ -291,7 +293,7 @@ mod tests {
         assert!(!path.exists(), "it is downloaded again");
 
         let malformed = b"not a weights file";
-        let of_another = file(Hash::of_bytes(malformed));
+        let of_another = ModelFile::of_weights(Hash::of_bytes(malformed));
         let path = home.path().join(format!("{}.safetensors", of_another.id()));
         fs::write(path, malformed).unwrap();
         assert!(open(&of_another).await.unwrap_err().is_broken_file(), "it was published so");

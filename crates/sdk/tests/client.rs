@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+mod answers;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -55,26 +57,13 @@ fn error(code: &str) -> Value {
 }
 
 async fn status(State(node): State<Shared>) -> Response {
-    let zero = Hash::default().to_string();
     let timestamp_ms = node.lock().unwrap().timestamp_ms.to_string();
     let height = node.lock().unwrap().height.unwrap_or(u64::MAX).to_string();
-    answer(
-        200,
-        json!({
-            "chain": "test", "chain_id": CHAIN.to_string(), "version": "0",
-            "height": height, "block": zero, "state_root": zero,
-            "timestamp_ms": timestamp_ms,
-            "clock": { "epoch": 3, "phase": "publish:1", "ends_ms": null, "beacon": zero },
-            "models_active": 1, "targets_open": 2, "pool": 3, "duties": 4,
-            "peers": 3, "history_from": "1", "transactions_final": "5",
-            "audits": {
-                "waiting": 0, "valid": "0", "invalid": "0", "put_off": "0",
-                "scores": "0", "bytes": "0", "spent_ms": "0",
-            },
-            "supply": { "cap": "5", "reserve": "1", "held": "1", "burned": "3", "conserved": true },
-            "a_field_of_a_later_version": 1,
-        }),
-    )
+    let replaced = json!({
+        "chain_id": CHAIN.to_string(), "height": height, "timestamp_ms": timestamp_ms,
+        "a_field_of_a_later_version": 1,
+    });
+    answer(200, answers::status(replaced))
 }
 
 async fn account(State(node): State<Shared>) -> Response {
@@ -174,10 +163,7 @@ async fn serve(node: Node) -> (Shared, Client) {
         .route(routes::BLOCK, get(block))
         .route(routes::EPOCH, get(async || "<html>"))
         .with_state(shared.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    (shared, client)
+    (shared, answers::serve(router).await)
 }
 
 fn transaction(receipt: &Value) -> Value {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+mod answers;
+
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
@@ -19,7 +21,7 @@ use soma_sdk::protocol::{
     Action, Epoch, Hash, Params, SecretKey, SignedTransaction, TargetId, action,
 };
 use soma_sdk::spool::Outcome;
-use soma_sdk::{Client, Secret, Sender, Spool};
+use soma_sdk::{Secret, Sender, Spool};
 
 const CHAIN: Hash = Hash([7; 32]);
 
@@ -60,20 +62,9 @@ fn publication(owner: &SecretKey) -> Publication {
 }
 
 async fn status(State(node): State<Shared>) -> Json<Value> {
-    let zero = Hash::default().to_string();
     let phase = node.lock().unwrap().phase;
-    Json(json!({
-        "chain": "test", "chain_id": CHAIN.to_string(), "version": "0", "height": "1",
-        "block": zero, "state_root": zero, "timestamp_ms": "1",
-        "clock": { "epoch": 8, "phase": phase, "ends_ms": null, "beacon": null },
-        "models_active": 0, "targets_open": 0, "pool": 0, "duties": 0,
-        "peers": 3, "history_from": "1", "transactions_final": "5",
-        "audits": {
-            "waiting": 0, "valid": "0", "invalid": "0", "put_off": "0",
-                "scores": "0", "bytes": "0", "spent_ms": "0",
-        },
-        "supply": { "cap": "0", "reserve": "0", "held": "0", "burned": "0", "conserved": true },
-    }))
+    let clock = json!({ "epoch": 8, "phase": phase, "ends_ms": null, "beacon": null });
+    Json(answers::status(json!({ "chain_id": CHAIN.to_string(), "clock": clock })))
 }
 
 async fn target(State(node): State<Shared>) -> Json<Value> {
@@ -133,9 +124,7 @@ async fn serve(node: Node) -> (Shared, Sender) {
         .route(routes::TRANSACTIONS, post(send))
         .route(routes::TRANSACTION, get(transaction))
         .with_state(shared.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let client = answers::serve(router).await;
     (shared, Sender::on_any_chain(client, key()).await.unwrap())
 }
 

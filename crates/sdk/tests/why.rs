@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+mod answers;
+
 use std::sync::{Arc, Mutex};
 
 use axum::extract::State;
@@ -11,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use soma_sdk::Client;
 use soma_sdk::api::routes;
 use soma_sdk::protocol::{Address, Hash, ModelId, Params};
 use soma_sdk::why::{self, Reason};
@@ -30,20 +31,9 @@ struct Chain {
 type Shared = Arc<Mutex<Chain>>;
 
 async fn status(State(chain): State<Shared>) -> Json<Value> {
-    let zero = Hash::default().to_string();
     let phase = chain.lock().unwrap().phase;
-    Json(json!({
-        "chain": "test", "chain_id": zero, "version": "0", "height": "1",
-        "block": zero, "state_root": zero, "timestamp_ms": "1",
-        "clock": { "epoch": 2, "phase": phase, "ends_ms": null, "beacon": null },
-        "models_active": 1, "targets_open": 0, "pool": 0, "duties": 0,
-        "peers": 3, "history_from": "1", "transactions_final": "5",
-        "audits": {
-            "waiting": 0, "valid": "0", "invalid": "0", "put_off": "0",
-                "scores": "0", "bytes": "0", "spent_ms": "0",
-        },
-        "supply": { "cap": "0", "reserve": "0", "held": "0", "burned": "0", "conserved": true },
-    }))
+    let clock = json!({ "epoch": 2, "phase": phase, "ends_ms": null, "beacon": null });
+    Json(answers::status(json!({ "clock": clock })))
 }
 
 async fn model() -> Json<Value> {
@@ -104,9 +94,7 @@ async fn reasons(chain: Chain) -> Vec<Reason> {
         .route(routes::TARGET, get(target))
         .route(routes::TARGET_DIRECTION, get(vector))
         .with_state(Arc::new(Mutex::new(chain)));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let client = answers::serve(router).await;
     let fates = why::of_model(&client, ModelId(3), 1).await.unwrap();
     fates.into_iter().map(|fate| fate.reason).collect()
 }
