@@ -23,6 +23,7 @@ PALETTE = (
     ("#7f848e", "#f0868f", "#b1d895", "#f0d399", "#82c4f8", "#d99aeb", "#7fd1da", "#ffffff"),
 )
 """The eight colors of a terminal, then the eight bright ones."""
+NO_BREAK_SPACE = "\xa0"
 STEPS = (0, 95, 135, 175, 215, 255)
 SEQUENCE = re.compile(
     r"\x1b\[([0-9;:]*)m"  # colors and weights
@@ -164,7 +165,8 @@ def drawn(column: int, text: str, style: Style) -> str:
     attributes += ' opacity="0.6"' if style.dim else ""
     cells = sum(map(width, text))
     place = f'x="{MARGIN + column * CELL:.4g}" textLength="{cells * CELL:.4g}"'
-    return f"<tspan {place}{attributes}>{escape(text)}</tspan>"
+    # Pictures collapse spaces, whatever they say about that.
+    return f"<tspan {place}{attributes}>{escape(text).replace(' ', NO_BREAK_SPACE)}</tspan>"
 
 
 def picture(output: str, title: str) -> str:
@@ -191,7 +193,7 @@ def picture(output: str, title: str) -> str:
             f'<circle cx="{MARGIN + 18 * place}" cy="18" r="5" fill="{color}"/>'
             for place, color in enumerate(BUTTONS)
         ),
-        f'<g font-family="{FONTS}" font-size="{FONT}" fill="{TEXT}" xml:space="preserve">',
+        f'<g font-family="{FONTS}" font-size="{FONT}" fill="{TEXT}">',
     ]
     for number, line in enumerate(lines):
         runs = "".join(drawn(*run) for run in line if run[1].strip())

@@ -127,7 +127,7 @@ fn an_installed_demo_needs_no_repository_and_its_network_stays_up_until_a_signal
     let mut tables = String::new();
     demo.0.stdout.take().unwrap().read_to_string(&mut tables).unwrap();
     assert!(tables.contains("Supply: conserved exactly"), "{tables}");
-    for line in tables.lines() {
+    for line in said.iter().map(String::as_str).chain(tables.lines()) {
         assert!(line.chars().count() <= 80, "{line}");
     }
 }

@@ -93,9 +93,9 @@ impl Demo {
 
 /// Commands to try after the demo.
 const WHAT_NEXT: [(&str, &str); 4] = [
-    ("soma demo --keep", "look at such a network in a browser"),
+    ("soma demo --keep", "see such a network in a browser"),
     ("soma demo --data DIR --data DIR", "the same with your own files"),
-    ("soma localnet", "a network that stays up, to take part in"),
+    ("soma localnet", "a network that stays up"),
     ("soma train --arch nano --data DIR -o FILE", "a model of your own data"),
 ];
 

@@ -58,7 +58,7 @@ pub(crate) fn train(
     let file = folder.join(format!("{}.safetensors", domain.name));
     weights.save(&file)?;
     output.done(format_args!(
-        "{:10} {} documents, {bytes} bytes; {loss:.3} nats per byte on {} held-out documents",
+        "{:10} {} documents, {bytes} bytes; {loss:.3} nats per byte on {} held out",
         domain.name,
         domain.training.len(),
         domain.held_out.len(),
