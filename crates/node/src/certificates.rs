@@ -3,8 +3,7 @@
 //!
 //! It must never show a key.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use rustls::{
 };
 use soma_codes::Coded as _;
 use soma_os::clock::now_ms;
+use soma_os::data::read_text;
 use soma_protocol::Hash;
 use soma_sdk::trust::provider;
 use soma_sdk::{Client, SdkError, Trust};
@@ -32,7 +32,7 @@ use crate::settings::TlsFiles;
 /// The pause between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Size limit of each file.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: usize = 1 << 20;
 /// How long before its end a certificate is a trouble: who renews it by a program does so earlier.
 const SOON: Duration = Duration::from_hours(3 * 24);
 
@@ -62,8 +62,8 @@ impl Certificates {
     /// [`NodeError::Tls`] if they cannot be used; [`NodeError::File`].
     pub(crate) fn read(files: &TlsFiles, dir: &Path) -> Result<Self, NodeError> {
         let files = [dir.join(&files.certificate), dir.join(&files.key)];
-        let (bytes, used) = read(&files)?;
-        let certified = certified(&files, &bytes)?;
+        let (texts, used) = read(&files)?;
+        let certified = certified(&files, &texts)?;
         let now = Now { certified, used, failed: None, unused: None };
         Ok(Self { files, now: Mutex::new(now) })
     }
@@ -101,7 +101,7 @@ impl Certificates {
             (now.failed, now.unused) = (None, None);
             return;
         }
-        let taken = found.and_then(|(bytes, hash)| Ok((certified(&self.files, &bytes)?, hash)));
+        let taken = found.and_then(|(texts, hash)| Ok((certified(&self.files, &texts)?, hash)));
         let mut now = self.now.lock();
         match taken {
             Ok((certified, used)) => {
@@ -141,24 +141,19 @@ fn public(error: &NodeError) -> String {
     }
 }
 
-type Bytes = [Vec<u8>; 2];
+/// The texts of the two files.
+type Texts = [String; 2];
 
-fn read(files: &[PathBuf; 2]) -> Result<(Bytes, Hash), NodeError> {
+fn read(files: &[PathBuf; 2]) -> Result<(Texts, Hash), NodeError> {
     let read = |path: &PathBuf| {
-        let mut bytes = Vec::new();
-        let opened = File::open(path).and_then(|file| {
-            file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        });
-        let bytes = opened.map_err(|error| NodeError::io(path, error))?;
-        if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(unusable(path, &format!("it has more than {FILE_BYTES_MAX} bytes")));
-        }
-        Ok(bytes)
+        read_text(path, FILE_BYTES_MAX).map_err(|error| match error.kind() {
+            ErrorKind::FileTooLarge | ErrorKind::InvalidData => unusable(path, &error),
+            _ => NodeError::io(path, error),
+        })
     };
-    let bytes = [read(&files[0])?, read(&files[1])?];
-    let hashes = bytes.each_ref().map(|bytes| Hash::of_bytes(bytes).0);
-    Ok((bytes, Hash::of_bytes(hashes.as_flattened())))
+    let texts = [read(&files[0])?, read(&files[1])?];
+    let hashes = texts.each_ref().map(|text| Hash::of_bytes(text.as_bytes()).0);
+    Ok((texts, Hash::of_bytes(hashes.as_flattened())))
 }
 
 fn unusable(path: &Path, reason: &impl ToString) -> NodeError {
@@ -166,16 +161,16 @@ fn unusable(path: &Path, reason: &impl ToString) -> NodeError {
 }
 
 /// The chain and its key, if they belong together.
-fn certified(files: &[PathBuf; 2], bytes: &Bytes) -> Result<Arc<CertifiedKey>, NodeError> {
+fn certified(files: &[PathBuf; 2], texts: &Texts) -> Result<Arc<CertifiedKey>, NodeError> {
     let [chain_file, key_file] = files;
-    let [chain, key] = bytes;
-    let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+    let [chain, key] = texts;
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| unusable(chain_file, &error))?;
     let Some(own) = chain.first() else {
         return Err(unusable(chain_file, &"it holds no certificate in PEM"));
     };
     ParsedCertificate::try_from(own).map_err(|error| unusable(chain_file, &error))?;
-    let key = PrivateKeyDer::from_pem_slice(key)
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
         .map_err(|_| unusable(key_file, &"it holds no private key in PEM"))?;
     let key = provider().key_provider.load_private_key(key);
     let key = key.map_err(|_| unusable(key_file, &"its private key is malformed or encrypted"))?;

@@ -92,7 +92,8 @@ async fn data(client: &Client, id: u32, path: Option<PathBuf>, output: &Output) 
     output.value("file", path.0.display(), &Downloaded { target: id, path, data_hash, bytes })
 }
 
-fn state(target: &Target) -> String {
+/// What has become of a target, in a few words.
+pub(crate) fn state(target: &Target) -> String {
     match (target.status, &target.payment, target.returned) {
         (TargetStatus::Settled, Some(payment), _) => format!("won by model {}", payment.model),
         (TargetStatus::Returned, _, Some(reason)) => format!("returned, {reason:?}").to_lowercase(),

@@ -6,11 +6,12 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use soma_protocol::Amount;
 use soma_sdk::api::text::Text;
-use soma_sdk::api::{Account, Model, Target, TargetStatus};
+use soma_sdk::api::{Account, Model, Target};
 use soma_sdk::at_stake::Due;
 use soma_sdk::figures::relative_distance;
 
 use crate::commands::model::status;
+use crate::commands::target::state;
 use crate::output::Output;
 
 /// Columns from which a table has all of its columns.
@@ -41,12 +42,16 @@ impl Models {
     }
 
     pub(super) fn page(&self, output: &Output, columns: usize) -> String {
-        let wide = columns >= WIDE;
-        let rest = if wide { "  stake        earned       status" } else { "  status" };
-        let head = format!("{:>5} {:NAME$} {:>5}{rest}", "model", "name", "wins");
-        let rows = self.models.iter().map(|model| row(model, wide));
-        std::iter::once(output.strong(head)).chain(rows).collect::<Vec<_>>().join("\n")
+        table(&self.models, output, columns)
     }
+}
+
+fn table(models: &[Model], output: &Output, columns: usize) -> String {
+    let wide = columns >= WIDE;
+    let rest = if wide { "  stake        earned       status" } else { "  status" };
+    let head = format!("{:>5} {:NAME$} {:>5}{rest}", "model", "name", "wins");
+    let rows = models.iter().map(|model| row(model, wide));
+    std::iter::once(output.strong(head)).chain(rows).collect::<Vec<_>>().join("\n")
 }
 
 fn row(model: &Model, wide: bool) -> String {
@@ -91,10 +96,7 @@ impl Targets {
                 |best| format!("{:.4}", relative_distance(best.distance.0)),
             );
             let model = best.map_or_else(|| "-".into(), |best| best.model.to_string());
-            let state = match (target.status, &target.payment) {
-                (TargetStatus::Settled, Some(payment)) => format!("won by model {}", payment.model),
-                (status, _) => format!("{status:?}").to_lowercase(),
-            };
+            let state = state(target);
             let mut row = format!("{:>6}  {closest:>7}  {model:>5}  {state}", target.id);
             if columns >= WIDE {
                 let routed = target.routed.iter().map(|routed| routed.model.to_string());
@@ -149,7 +151,7 @@ impl Mine {
         }
         if !self.models.is_empty() {
             page.push('\n');
-            page.push_str(&Models { models: self.models.clone() }.page(output, columns));
+            page.push_str(&table(&self.models, output, columns));
         }
         let more = account.models.len().saturating_sub(self.models.len());
         if more > 0 {
