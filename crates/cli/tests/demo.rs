@@ -5,10 +5,10 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use support::{fails, root, soma, stderr};
+use support::{Process, fails, root, soma, stderr};
 
 /// Three domains so different that little training separates them.
 fn domains() -> tempfile::TempDir {
@@ -81,16 +81,6 @@ fn a_demo_with_one_domain_says_what_to_do() {
     fails(&soma(home.path(), &["demo", "--data", one]), 2, "usage");
 }
 
-/// A demo in its own process, killed when the test is over.
-struct Demo(Child);
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[cfg(unix)]
 #[test]
 fn an_installed_demo_needs_no_repository_and_its_network_stays_up_until_a_signal() {
@@ -102,7 +92,7 @@ fn an_installed_demo_needs_no_repository_and_its_network_stays_up_until_a_signal
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut demo = Demo(child);
+    let mut demo = Process(child);
     let mut lines = BufReader::new(demo.0.stderr.take().unwrap()).lines();
     let mut said = Vec::new();
     let url = loop {

@@ -6,10 +6,10 @@ mod support;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
-use support::{command, json as answer, root, soma, stderr};
+use support::{Process, command, json as answer, root, soma, stderr};
 
 /// A weights file with random weights.
 fn weights(home: &Path) -> PathBuf {
@@ -19,19 +19,9 @@ fn weights(home: &Path) -> PathBuf {
     file
 }
 
-/// A process that runs until the test is over.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// An endpoint, and where it listens.
 struct Endpoint {
-    _process: Running,
+    _process: Process,
     address: String,
 }
 
@@ -46,7 +36,7 @@ impl Endpoint {
         let mut url = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
         let address = url.trim().strip_prefix("http://").unwrap().strip_suffix("/v1").unwrap();
-        Self { address: address.to_owned(), _process: Running(process) }
+        Self { address: address.to_owned(), _process: Process(process) }
     }
 
     /// Status and body of the answer to a request with these headers.

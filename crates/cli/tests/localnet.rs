@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use safetensors::SafeTensors;
 use serde_json::Value;
-use support::{command, fails, json, last_line, root, soma, stderr};
+use support::{Process, command, fails, json, last_line, root, soma, stderr};
 
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A network in its own process, killed when the test is over.
 struct Network {
-    child: Child,
+    process: Process,
     home: PathBuf,
     url: String,
 }
@@ -32,26 +32,27 @@ impl Network {
         let _ = std::fs::remove_file(&info);
         let path = info.to_str().unwrap();
         let arguments = [&["localnet", "--port", port, "--info-out", path], flags].concat();
-        let mut child = command(home)
+        let child = command(home)
             .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let mut process = Process(child);
         let begun = Instant::now();
         while !info.is_file() {
-            assert!(child.try_wait().unwrap().is_none(), "the network did not start");
+            assert!(process.0.try_wait().unwrap().is_none(), "the network did not start");
             assert!(begun.elapsed() < PATIENCE, "the network took too long to start");
             std::thread::sleep(Duration::from_millis(50));
         }
         let info: Value = serde_json::from_slice(&std::fs::read(&info).unwrap()).unwrap();
         let url = info["urls"][0].as_str().unwrap().to_owned();
-        Self { child, home: home.to_owned(), url }
+        Self { process, home: home.to_owned(), url }
     }
 
     fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
@@ -71,13 +72,6 @@ impl Network {
         while self.json(&["status"])["clock"]["phase"] != phase {
             self.next();
         }
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -122,9 +116,9 @@ fn epochs_end_by_themselves_and_a_stopped_network_exits_with_success() {
     while network.json(&["status"])["clock"]["epoch"].as_u64() < Some(3) {
         assert!(begun.elapsed() < PATIENCE);
     }
-    let pid = network.child.id().to_string();
+    let pid = network.process.0.id().to_string();
     assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert_eq!(network.child.wait().unwrap().code(), Some(0));
+    assert_eq!(network.process.0.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -76,6 +76,15 @@ impl VoteRecord {
         Ok(Self { key, record: Mutex::new(Record { file: Some(file), last, synced: None }) })
     }
 
+    /// Says of a key that was made just now that it has voted for nothing. Only who made the key
+    /// knows: a key without a record does not vote before the next term.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn begin(&self) -> io::Result<()> {
+        self.note(VotePlace { term: 0, view: 0 })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,6 +191,16 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap().len(), RECORD_BYTES);
         let rotated = VoteRecord::open(&path, ConsensusKey([8; 32])).unwrap();
         assert_eq!(rotated.last(), None, "another key has signed nothing");
+    }
+
+    #[test]
+    fn a_new_key_has_voted_for_nothing_and_never_says_so_again() {
+        let record = VoteRecord::in_memory(KEY);
+        record.begin().unwrap();
+        assert_eq!(record.last(), Some(place(0, 0)));
+        record.note(place(3, 4)).unwrap();
+        record.begin().unwrap();
+        assert_eq!(record.last(), Some(place(3, 4)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use soma_engine::{ConsensusSecret, Verified};
+use soma_engine::{ConsensusSecret, Verified, VoteRecord};
 use soma_protocol::{Genesis, SecretKey};
 use soma_sdk::client::without_logins;
 use soma_sdk::keys::{self, KeyFolder, Protection};
@@ -25,6 +25,34 @@ pub const ACCOUNT: &str = "account";
 pub const DUTY: &str = "duty";
 /// Name of the key that the node votes with and that identifies it.
 pub const CONSENSUS: &str = "consensus";
+
+/// The keys of a node that is to be made.
+#[expect(missing_debug_implementations, reason = "keys are never shown")]
+pub struct NodeKeys {
+    /// The key of the validator's account.
+    pub account: SecretKey,
+    /// The key it votes with and that identifies it.
+    pub consensus: SecretKey,
+    /// Whether the consensus key was made just now, so that it has voted for nothing.
+    pub has_never_voted: bool,
+}
+
+impl NodeKeys {
+    /// Those that are in the folder of a node, which need not exist yet, else new ones, which are
+    /// not written.
+    ///
+    /// # Errors
+    /// When a key file cannot be used.
+    pub fn of(dir: &Path, passphrase: Option<&str>) -> Result<Self, NodeError> {
+        let folder = KeyFolder::of(dir);
+        let key = |name| match folder.load(name, passphrase) {
+            Err(SdkError::KeyMissing { .. }) => Ok((keys::generate()?, true)),
+            loaded => loaded.map(|key| (key, false)),
+        };
+        let ((account, _), (consensus, has_never_voted)) = (key(ACCOUNT)?, key(CONSENSUS)?);
+        Ok(Self { account, consensus, has_never_voted })
+    }
+}
 
 /// The folder of one node.
 #[derive(Clone, Debug)]
@@ -49,8 +77,7 @@ impl NodeFolder {
         dir: &Path,
         genesis: &Genesis,
         settings: &Settings,
-        account: &SecretKey,
-        consensus: &SecretKey,
+        keys: &NodeKeys,
         protection: Protection<'_>,
     ) -> Result<Self, NodeError> {
         if Self::exists(dir) {
@@ -60,7 +87,6 @@ impl NodeFolder {
         let text = settings.render();
         parse(&settings_file(dir), &text)?;
         let mut made = Made::default();
-        let keys = [(ACCOUNT, account), (CONSENSUS, consensus)];
         let created = made.node(dir, genesis, &text, keys, protection);
         if let Err(error) = created {
             made.undo();
@@ -69,34 +95,15 @@ impl NodeFolder {
         Self::open(dir)
     }
 
-    /// The account's key and the consensus key of a node in `dir`, which need not exist yet: those
-    /// that are in the folder, else new ones, which are not written.
+    /// The keys of a node before there is one, written: an entry in a genesis needs them.
     ///
     /// # Errors
-    /// When a key file cannot be used.
-    pub fn keys_for(dir: &Path, passphrase: Option<&str>) -> Result<[SecretKey; 2], NodeError> {
-        let folder = KeyFolder::of(dir);
-        let key = |name| match folder.load(name, passphrase) {
-            Err(SdkError::KeyMissing { .. }) => keys::generate(),
-            loaded => loaded,
-        };
-        Ok([key(ACCOUNT)?, key(CONSENSUS)?])
-    }
-
-    /// The same keys, written: for an entry in a genesis, which the node needs.
-    ///
-    /// # Errors
-    /// When a key file cannot be used or written.
-    pub fn make_keys(dir: &Path, passphrase: Option<&str>) -> Result<[SecretKey; 2], NodeError> {
-        let made = Self::keys_for(dir, passphrase)?;
+    /// When a file cannot be used or written.
+    pub fn make_keys(dir: &Path, passphrase: Option<&str>) -> Result<NodeKeys, NodeError> {
+        let keys = NodeKeys::of(dir, passphrase)?;
         let protection = passphrase.map_or(Protection::Local, Protection::Passphrase);
-        let folder = KeyFolder::of(dir);
-        for (name, key) in [ACCOUNT, CONSENSUS].iter().zip(&made) {
-            if folder.info(name).is_err() {
-                folder.create(name, key, protection)?;
-            }
-        }
-        Ok(made)
+        Made::default().keys(dir, &keys, protection)?;
+        Ok(keys)
     }
 
     /// Whether a key of the node in `dir` is encrypted, so that its passphrase is needed.
@@ -238,17 +245,32 @@ impl Made {
         dir: &Path,
         genesis: &Genesis,
         settings: &str,
-        keys: [(&str, &SecretKey); 2],
+        keys: &NodeKeys,
         protection: Protection<'_>,
     ) -> Result<(), NodeError> {
-        let folder = KeyFolder::of(dir);
         let parents = dir.ancestors().take_while(|parent| !parent.exists());
         let mut missing: Vec<PathBuf> = parents.map(Path::to_path_buf).collect();
         missing.reverse();
         self.0.extend(missing.into_iter().filter(|path| !path.as_os_str().is_empty()));
         fs::create_dir_all(dir).map_err(|error| NodeError::io(dir, error))?;
+        self.keys(dir, keys, protection)?;
+        let genesis_path = genesis_file(dir);
+        self.note(&genesis_path);
+        write_json(&genesis_path, genesis)?;
+        // Written last: a folder with settings is complete.
+        self.note(&settings_file(dir));
+        write_text(&settings_file(dir), settings)
+    }
+
+    fn keys(
+        &mut self,
+        dir: &Path,
+        keys: &NodeKeys,
+        protection: Protection<'_>,
+    ) -> Result<(), NodeError> {
+        let folder = KeyFolder::of(dir);
         self.note(folder.path());
-        for (name, key) in keys {
+        for (name, key) in [(ACCOUNT, &keys.account), (CONSENSUS, &keys.consensus)] {
             // The entry in a genesis needs keys before there is a node, and an earlier attempt may
             // have been interrupted after the first one.
             let exists = folder.info(name).is_ok_and(|info| info.address == key.address());
@@ -257,12 +279,14 @@ impl Made {
                 folder.create(name, key, protection)?;
             }
         }
-        let genesis_path = genesis_file(dir);
-        self.note(&genesis_path);
-        write_json(&genesis_path, genesis)?;
-        // Written last: a folder with settings is complete.
-        self.note(&settings_file(dir));
-        write_text(&settings_file(dir), settings)
+        if keys.has_never_voted {
+            let votes = votes_file(dir);
+            self.note(&votes);
+            let key = ConsensusSecret(keys.consensus.to_bytes()).public();
+            let record = VoteRecord::open(&votes, key).map_err(NodeError::engine)?;
+            record.begin().map_err(|error| NodeError::io(&votes, error))?;
+        }
+        Ok(())
     }
 
     /// Notes a path that does not exist yet.

@@ -30,7 +30,7 @@ mod http;
 mod node;
 
 pub use error::NodeError;
-pub use folder::NodeFolder;
+pub use folder::{NodeFolder, NodeKeys};
 pub use health::NodeFailure;
 pub use http::openapi;
 pub use node::{Node, start};

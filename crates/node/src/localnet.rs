@@ -21,7 +21,7 @@ use soma_sdk::secret::Secret;
 use soma_store::StoreError;
 
 use crate::error::NodeError;
-use crate::folder::{NodeFolder, genesis_file, write_json};
+use crate::folder::{NodeFolder, NodeKeys, genesis_file, write_json};
 use crate::genesis::{self, read_genesis};
 use crate::settings::{NodeConfig, PeerSettings, Settings, WeightsLimits, chain_dir};
 
@@ -336,9 +336,13 @@ impl Localnet {
                 folder.write(settings)?;
                 folder
             } else {
-                let (account, consensus) = (&accounts[at], &consensus[at]);
-                let local = Protection::Local;
-                NodeFolder::create(&dir, &self.genesis, &settings, account, consensus, local)?
+                // Keys of a local network follow from its name: they may have voted before.
+                let keys = NodeKeys {
+                    account: accounts[at].clone(),
+                    consensus: consensus[at].clone(),
+                    has_never_voted: false,
+                };
+                NodeFolder::create(&dir, &self.genesis, &settings, &keys, Protection::Local)?
             });
         }
         Ok(folders)

@@ -227,11 +227,20 @@ fn nodes(
             skew_ms: rng.random_range(-200..200),
             checker: (adversary == Adversary::None).then(|| checker.clone()),
             histories: [Arc::new(History::in_memory()?), Arc::new(History::in_memory()?)],
-            votes: [(); 2]
-                .map(|()| Arc::new(VoteRecord::in_memory(consensus_secret(node).public()))),
+            votes: [record(node), record(node)],
         })
     };
     (0..NODES).map(spec).collect()
+}
+
+/// The record of a node's votes. The newcomer made its key itself.
+#[expect(clippy::expect_used, reason = "a record in memory has no file that could fail")]
+fn record(node: usize) -> Arc<VoteRecord> {
+    let record = VoteRecord::in_memory(consensus_secret(node).public());
+    if node == NEWCOMER {
+        record.begin().expect("no file fails");
+    }
+    Arc::new(record)
 }
 
 /// What survives power losses.

@@ -192,8 +192,8 @@ impl Add {
         output_file::check(&self.output, Existing::Replaced)?;
         let passphrase = network::new_node_passphrase(&self.dir, self.encrypt, global)?;
         let passphrase = passphrase.as_ref().map(|text| text.as_str());
-        let [account, consensus] = NodeFolder::make_keys(&self.dir, passphrase)?;
-        let entry = plan.enter(&account, &consensus, stake, reach);
+        let keys = NodeFolder::make_keys(&self.dir, passphrase)?;
+        let entry = plan.enter(&keys.account, &keys.consensus, stake, reach);
         write(&self.output, &entry.render())?;
         let entered = Entered {
             entry: self.output,

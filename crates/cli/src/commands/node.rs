@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use soma_node::folder::{ACCOUNT, NodeFolder};
+use soma_node::folder::{ACCOUNT, NodeFolder, NodeKeys};
 use soma_node::genesis::{Entry, read_entries, read_genesis};
 use soma_node::settings::{PeerSettings, Settings};
 use soma_node::{NodeConfig, NodeFailure};
@@ -241,15 +241,15 @@ impl Init {
         let genesis = read_genesis(&self.genesis)?;
         let passphrase = network::new_node_passphrase(&self.dir, self.encrypt, global)?;
         let passphrase = passphrase.as_ref().map(|text| text.as_str());
-        let [account, consensus] = NodeFolder::keys_for(&self.dir, passphrase)?;
+        let keys = NodeKeys::of(&self.dir, passphrase)?;
+        let consensus = &keys.consensus;
         let mut peers: Vec<PeerSettings> = self.peer.into_iter().map(|peer| peer.0).collect();
         let entries = read_entries(&self.entry)?;
         peers.extend(Entry::peers(&entries, &genesis, &ConsensusKey(consensus.address().0))?);
         let settings = Settings::new(self.api, self.listen, peers);
         let protection = passphrase.map_or(Protection::Local, Protection::Passphrase);
-        let folder =
-            NodeFolder::create(&self.dir, &genesis, &settings, &account, &consensus, protection)?;
-        let identity = Identity::of(&folder, account.address(), &consensus);
+        let folder = NodeFolder::create(&self.dir, &genesis, &settings, &keys, protection)?;
+        let identity = Identity::of(&folder, keys.account.address(), consensus);
         output.done(format_args!("created {}", self.dir.display()));
         let key = identity.consensus_key;
         if !genesis.validators.iter().any(|validator| validator.consensus_key == key) {

@@ -8,7 +8,7 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use serde_json::Value;
 
@@ -46,6 +46,16 @@ pub(crate) fn command(home: &Path) -> Command {
     }
     command.env("SOMA_HOME", home).env("TERM", "dumb").current_dir(root());
     command
+}
+
+/// A process that runs until the test is over.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Runs until it exits.

@@ -8,8 +8,8 @@ use serde_json::Value;
 use soma_protocol::Address;
 use soma_sdk::client::Client;
 
-use crate::network::{Network, Node, Process, until};
-use crate::support::{command, json};
+use crate::network::{Network, Node, until};
+use crate::support::{Process, command, json};
 
 /// Blocks of a term; a committee takes office at the second boundary after it was decided.
 const TERM_BLOCKS: u64 = 128;

@@ -10,8 +10,8 @@ use serde_json::Value;
 use soma_protocol::Genesis;
 use soma_sdk::client::Client;
 
-use crate::network::{Process, until};
-use crate::support::{command, json, root};
+use crate::network::until;
+use crate::support::{Process, command, json, root};
 
 /// How long after the plan is written the network begins.
 const START_IN: Duration = Duration::from_secs(12);

@@ -12,19 +12,9 @@ use soma_sdk::client::Client;
 use soma_sdk::keys::KeyFolder;
 use soma_sdk::sender::Sender;
 
-use crate::support::{command, json, last_line, soma, stderr};
+use crate::support::{Process, command, json, last_line, soma, stderr};
 
 const PATIENCE: Duration = Duration::from_mins(3);
-
-/// A process of a test, killed when the test is over.
-pub(crate) struct Process(pub(crate) Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 pub(crate) async fn until(what: &str, mut question: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();

@@ -7,8 +7,8 @@ use serde_json::Value;
 use soma_sdk::client::Client;
 use soma_sdk::keys::KeyFolder;
 
-use crate::network::{Network, Process, until};
-use crate::support::{command, json};
+use crate::network::{Network, until};
+use crate::support::{Process, command, json};
 
 /// A network without a block for this long has halted: normally it makes several per second.
 const STILL: Duration = Duration::from_secs(4);

@@ -204,6 +204,7 @@ mod tests {
         assert!(!watches(Some((5, 9)), [300, 0], false), "its last vote was pruned");
         assert!(!watches(Some((4, 200)), NONE, false), "a term that has just begun");
         assert!(!watches(Some((5, 0)), NONE, false), "it has not voted in this term");
+        assert!(!watches(Some((0, 0)), NONE, false), "a new key, in the midst of a term");
         assert!(watches(Some((5, 9)), [1, 8], false), "an older journal");
         assert!(watches(Some((5, 9)), [9, 0], false), "only what others signed in that view");
         assert!(watches(Some((5, 9)), NONE, false), "a lost journal");

@@ -151,8 +151,11 @@ async fn an_expired_certificate_is_told_and_one_that_cannot_be_used_stops_the_st
             tls: Some(TlsFiles { certificate: "../chain.pem".into(), key: "../key.pem".into() }),
             ..soma_node::Settings::new(expired.api(), (Ipv4Addr::LOCALHOST, 1).into(), Vec::new())
         },
-        &local.key("account-1").unwrap(),
-        &local.key("account-2").unwrap(),
+        &soma_node::NodeKeys {
+            account: local.key("account-1").unwrap(),
+            consensus: local.key("account-2").unwrap(),
+            has_never_voted: true,
+        },
         soma_sdk::keys::Protection::Local,
     )
     .unwrap();

@@ -244,8 +244,7 @@ impl Competition<'_> {
             submissions.len()
         ));
         if self.gains.is_empty() && !refused.is_empty() {
-            self.output
-                .say(format_args!("  left out: {}: nobody understands it", refused.join(", ")));
+            self.output.say(format_args!("  left out: {}", not_understood(&refused)));
         }
         self.gains.extend(submissions.into_iter().map(|submission| {
             let Submission { target, file, gain_q32, .. } = submission;
@@ -363,5 +362,17 @@ impl Competition<'_> {
             paid_submitter: payment.map(|payment| payment.paid_submitter.to_string()),
             paid_model: payment.map(|payment| payment.paid_model.to_string()),
         }
+    }
+}
+
+/// What is said of files that no model understands.
+fn not_understood(files: &[String]) -> String {
+    match files {
+        [only] => format!("{}: nobody understands it", super::report::tail(only, 40)),
+        [first, ..] => {
+            let first = super::report::tail(first, 30);
+            format!("{} files that nobody understands, such as {first}", files.len())
+        }
+        [] => "nothing".to_owned(),
     }
 }

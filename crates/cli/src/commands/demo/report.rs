@@ -229,7 +229,7 @@ fn relative(distance: &str) -> String {
 }
 
 /// The end of a long path or name.
-fn tail(path: &str, width: usize) -> String {
+pub(super) fn tail(path: &str, width: usize) -> String {
     let characters = path.chars().count();
     if characters <= width {
         return path.to_owned();
