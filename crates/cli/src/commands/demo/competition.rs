@@ -22,7 +22,7 @@ use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
 
 use super::domains::{Domain, garbage};
-use super::report::{AccountLine, FileLine, ModelLine, Report, TargetLine};
+use super::report::{AccountLine, FileLine, ModelLine, Report, TargetLine, tail};
 use super::specialist::Specialist;
 use crate::error::Result;
 use crate::network::end_phase;
@@ -36,6 +36,8 @@ const BLOCK_MS: u64 = 20;
 /// Stake of the first model; the second has twice as much, and so on.
 const STAKE: Amount = Amount::soma(100);
 const COMMISSION_BPS: u16 = 1_000;
+/// Columns of a list below an indent of four.
+const LISTED_COLUMNS: usize = 76;
 
 /// A person of the demo.
 struct Person<'a> {
@@ -244,7 +246,10 @@ impl Competition<'_> {
             submissions.len()
         ));
         if self.gains.is_empty() && !refused.is_empty() {
-            self.output.say(format_args!("  left out: {}", not_understood(&refused)));
+            self.output.say("  left out, because nobody understands it:");
+            for line in listed(&refused) {
+                self.output.say(format_args!("    {line}"));
+            }
         }
         self.gains.extend(submissions.into_iter().map(|submission| {
             let Submission { target, file, gain_q32, .. } = submission;
@@ -365,14 +370,36 @@ impl Competition<'_> {
     }
 }
 
-/// What is said of files that no model understands.
-fn not_understood(files: &[String]) -> String {
-    match files {
-        [only] => format!("{}: nobody understands it", super::report::tail(only, 40)),
-        [first, ..] => {
-            let first = super::report::tail(first, 30);
-            format!("{} files that nobody understands, such as {first}", files.len())
+/// Names with commas between them, in lines that fit the screen.
+fn listed(names: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for name in names.iter().map(|name| tail(name, LISTED_COLUMNS)) {
+        match lines.last_mut() {
+            Some(line) if columns(line) + 2 + columns(&name) <= LISTED_COLUMNS => {
+                line.push_str(", ");
+                line.push_str(&name);
+            }
+            _ => lines.push(name),
         }
-        [] => "nothing".to_owned(),
+    }
+    lines
+}
+
+fn columns(text: &str) -> usize {
+    text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LISTED_COLUMNS, columns, listed};
+
+    #[test]
+    fn a_list_of_names_has_them_all_in_order_and_fits_the_screen() {
+        let names: Vec<String> = (0..90).map(|at| "x".repeat(at)).collect();
+        let lines = listed(&names);
+        assert!(lines.iter().all(|line| columns(line) <= LISTED_COLUMNS), "{lines:?}");
+        let again: Vec<&str> = lines.iter().flat_map(|line| line.split(", ")).collect();
+        assert_eq!(again.len(), names.len());
+        assert_eq!(again[..70], names[..70]);
     }
 }
