@@ -17,6 +17,8 @@ mod fetch;
 #[cfg(test)]
 mod gossip;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 #[path = "../../../sdk/tests/issuer/mod.rs"]
 mod issuer;
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub(crate) struct Network {
 
 impl Network {
     /// Models of 64 bytes a chunk and some thousand parameters, two targets, two models each.
-    fn plan() -> Plan {
+    pub(crate) fn plan() -> Plan {
         let plan = Plan::manual([7; 32]);
         let architecture = Architecture {
             name: "tiny".to_owned(),
@@ -87,10 +87,15 @@ impl Network {
     }
 
     fn with(change: impl FnOnce(&mut Params), configure: impl FnOnce(&mut NodeConfig)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let mut plan = Self::plan();
         change(&mut plan.params);
-        let local = Localnet::create(&dir.path().join("state"), &plan).unwrap();
+        Self::of(&plan, configure)
+    }
+
+    /// The network of a plan.
+    pub(crate) fn of(plan: &Plan, configure: impl FnOnce(&mut NodeConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let local = Localnet::create(&dir.path().join("state"), plan).unwrap();
         let mut config = Self::config(&local);
         configure(&mut config);
         let node = soma_node::start(config).unwrap();
