@@ -250,6 +250,15 @@ client! {
         "The files of all models together have reached `files_bytes_max`; only a model that has \
          room already may replace its file.",
         "wait until models retire, or propose a larger `files_bytes_max`";
+    BadEndpoints = "bad_endpoints", Rejected:
+        "Where a node is reached is at most 260 printable ASCII characters, without spaces.",
+        "name the node as HOST:PORT and its API as a URL";
+    EndpointsSet = "endpoints_set", Rejected:
+        "A validator says at most once in an epoch where its node is reached: it is free.",
+        "wait for the next epoch";
+    EndpointsUnchanged = "endpoints_unchanged", Rejected:
+        "The validator's node is already said to be reached there.",
+        "nothing is to be done";
     Full = "full", Rejected:
         "All ids or places are in use.",
         "wait until a proposal is decided, a validator leaves or an epoch ends, and try again";

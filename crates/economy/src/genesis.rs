@@ -1,8 +1,8 @@
 //! The genesis of an economy: all actors with their capital, all models active.
 
 use soma_protocol::{
-    Amount, Architecture, ConsensusKey, Genesis, GenesisAccount, GenesisModel, GenesisValidator,
-    ModelId,
+    Amount, Architecture, ConsensusKey, Endpoints, Genesis, GenesisAccount, GenesisModel,
+    GenesisValidator, ModelId,
 };
 
 use crate::actors::{Actor, Kind, PARTS};
@@ -37,6 +37,7 @@ pub fn genesis(settings: &Settings, actors: &[Actor], owners: &[Owner]) -> Genes
         address: actor.address,
         consensus_key: ConsensusKey(actor.address.0),
         stake: Amount::soma(VALIDATOR_SOMA),
+        endpoints: Endpoints::default(),
     };
     let validators = actors.iter().filter(|actor| actor.kind.validates());
     Genesis {

@@ -224,7 +224,7 @@ pub fn start(
     let job = Job {
         folder,
         listen: host.listen,
-        directory: Directory::new(host.peers)?,
+        directory: Directory::new(host.peers, host.listen)?,
         settings,
         services: Services {
             pool,

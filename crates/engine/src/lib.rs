@@ -64,7 +64,7 @@ pub mod generic {
         gossip::gossip_channel,
         keys::private_key,
         limits::{GOSSIP_QUOTA, QUOTA},
-        links::{Links, Roster, Runtime},
+        links::{Links, Registered, Roster, Runtime},
         node::{Node, start},
         settings::{Deviation, Distortion, Overrides, Services},
     };

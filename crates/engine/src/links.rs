@@ -15,11 +15,20 @@ pub trait Runtime: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Netwo
 
 impl<E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network> Runtime for E {}
 
+/// The node of a registered validator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// The key that identifies it.
+    pub key: PublicKey,
+    /// Where it listens, as its operator wrote on the chain.
+    pub p2p: Option<String>,
+}
+
 /// Knows the peers, and is told who they are whenever that changes.
 pub trait Roster: Provider<PublicKey = PublicKey> + Sync {
-    /// From now on this node connects to `voters`, and to `others` if there is room, in their
-    /// order.
-    fn track(&mut self, voters: BTreeSet<PublicKey>, others: Vec<PublicKey>);
+    /// From now on this node connects to `voters`, and to the nodes of all that are `registered` if
+    /// there is room, in their order.
+    fn track(&mut self, voters: BTreeSet<PublicKey>, registered: Vec<Registered>);
 }
 
 /// The channels of a node, each a sender and a receiver.

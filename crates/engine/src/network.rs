@@ -31,6 +31,7 @@ use commonware_stream::{
     sake::{self, Sake},
 };
 use commonware_utils::{Hostname, NZU32, NZUsize, TryCollect as _, ordered::Map};
+use soma_os::net::names_another_machine;
 use soma_protocol::ConsensusKey;
 use tokio::sync::watch;
 
@@ -40,7 +41,7 @@ use crate::{
     contacts::{Contacts, NotedHandshake},
     keys::{consensus_key, public_key},
     limits::{BLOCK_DURATION, GOSSIP_QUOTA, PEERS_MAX, QUOTA, SEATS_MAX},
-    links::{Links, Roster},
+    links::{Links, Registered, Roster},
 };
 
 const PEERS: NonZeroUsize = NZUsize!(PEERS_MAX);
@@ -101,7 +102,7 @@ impl fmt::Debug for PeerAddress {
     }
 }
 
-/// The peers of a real network: their keys from the chain, their addresses from the configuration.
+/// The peers of a real network: those of the chain and those of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Peers {
     oracle: Oracle<PublicKey>,
@@ -124,24 +125,28 @@ impl Provider for Peers {
 }
 
 impl Roster for Peers {
-    fn track(&mut self, voters: BTreeSet<PublicKey>, others: Vec<PublicKey>) {
-        let peers = self.directory.peers(voters, others);
+    fn track(&mut self, voters: BTreeSet<PublicKey>, registered: Vec<Registered>) {
+        let peers = self.directory.peers(voters, registered);
         let keys = peers.primary.keys().iter().chain(peers.secondary.keys());
         self.contacts.expect(keys.cloned());
         self.oracle.track(self.told.fetch_add(1, Ordering::Relaxed), peers);
     }
 }
 
-/// The addresses of the configured peers.
+/// The configured peers, and which addresses of others are dialed.
 #[derive(Clone, Debug)]
-pub(crate) struct Directory(BTreeMap<PublicKey, Address>);
+pub(crate) struct Directory {
+    configured: BTreeMap<PublicKey, Address>,
+    /// Whether this machine is the whole network, so that others may be on it.
+    is_local: bool,
+}
 
 impl Directory {
-    /// The configured peers.
+    /// The configured peers of a node that listens on `listen`.
     ///
     /// # Errors
     /// [`EngineError::PeerKey`] and [`EngineError::TooManyPeers`].
-    pub(crate) fn new(peers: Vec<Peer>) -> Result<Self, EngineError> {
+    pub(crate) fn new(peers: Vec<Peer>, listen: SocketAddr) -> Result<Self, EngineError> {
         if peers.len() >= PEERS_MAX {
             let peers = peers.len();
             return Err(EngineError::TooManyPeers { peers });
@@ -150,26 +155,45 @@ impl Directory {
             let key = public_key(&peer.key).ok_or(EngineError::PeerKey { key: peer.key })?;
             Ok((key, dialed(peer.address)))
         };
-        peers.into_iter().map(address).collect::<Result<_, _>>().map(Self)
+        let configured = peers.into_iter().map(address).collect::<Result<_, EngineError>>()?;
+        Ok(Self { configured, is_local: listen.ip().is_loopback() })
+    }
+
+    /// The address to dial for what an operator wrote on the chain, which may be anything. Whoever
+    /// writes this machine's own address must not make this node talk to itself.
+    fn of_chain(&self, p2p: &str) -> Option<Address> {
+        let address: PeerAddress = p2p.parse().ok()?;
+        let is_elsewhere = match &address.0 {
+            Ingress::Socket(socket) => names_another_machine(socket.ip()),
+            Ingress::Dns { host, .. } => host.as_str() != "localhost",
+        };
+        (is_elsewhere || self.is_local).then(|| dialed(Some(address)))
     }
 
     /// All peers by role: those that this node dials, and those that it only accepts. Every voter
-    /// is included; the remaining places go to configured peers first, then to `others` in their
-    /// order. A configured peer with an address is dialed whatever it is: it may be the only one
-    /// that this node can reach.
+    /// is included; the remaining places go to configured peers first, then to those that are
+    /// `registered` in their order. A configured peer with an address is dialed whatever it is: it
+    /// may be the only one that this node can reach. Its address here counts more than that on the
+    /// chain.
     fn peers(
         &self,
         voters: BTreeSet<PublicKey>,
-        others: Vec<PublicKey>,
+        registered: Vec<Registered>,
     ) -> AddressableTrackedPeers<PublicKey> {
+        let of_chain =
+            |node: &Registered| Some((node.key.clone(), self.of_chain(node.p2p.as_deref()?)?));
+        let mut addresses: BTreeMap<_, _> = registered.iter().filter_map(of_chain).collect();
+        let configured = self.configured.iter().filter(|(_, address)| **address != dialed(None));
+        addresses.extend(configured.map(|(key, address)| (key.clone(), address.clone())));
         let with_address = |key: PublicKey| {
-            let address = self.0.get(&key).cloned();
+            let address = addresses.get(&key).cloned();
             (key, address.unwrap_or_else(|| dialed(None)))
         };
         let mut reachable: BTreeMap<_, _> = voters.into_iter().map(with_address).collect();
         let room = PEERS_MAX.saturating_sub(reachable.len() + 1);
-        let others = others.into_iter().filter(|key| !self.0.contains_key(key)).map(with_address);
-        let followers = self.0.clone().into_iter().chain(others);
+        let others = registered.into_iter().map(|node| node.key);
+        let others = others.filter(|key| !self.configured.contains_key(key));
+        let followers = self.configured.keys().cloned().chain(others).map(with_address);
         let followers = followers.filter(|(key, _)| !reachable.contains_key(key)).take(room);
         let (dialed, accepted): (BTreeMap<_, _>, BTreeMap<_, _>) =
             followers.partition(|(_, address)| *address != dialed(None));
@@ -183,7 +207,7 @@ impl Directory {
 /// # Errors
 /// [`EngineError::PeerKey`] and [`EngineError::TooManyPeers`].
 pub fn check_peers(peers: Vec<Peer>) -> Result<(), EngineError> {
-    Directory::new(peers).map(|_| ())
+    Directory::new(peers, (Ipv4Addr::UNSPECIFIED, 0).into()).map(|_| ())
 }
 
 fn ordered(peers: BTreeMap<PublicKey, Address>) -> Map<PublicKey, Address> {
@@ -285,15 +309,18 @@ fn watch_connected(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        net::Ipv4Addr,
+    };
 
     use commonware_cryptography::{
         Signer as _,
         ed25519::{PrivateKey, PublicKey},
     };
 
-    use super::{Directory, Peer};
-    use crate::{keys::consensus_key, limits::PEERS_MAX};
+    use super::{Directory, Peer, dialed};
+    use crate::{keys::consensus_key, limits::PEERS_MAX, links::Registered};
 
     fn key(number: u64) -> PublicKey {
         PrivateKey::from_seed(number).public_key()
@@ -303,18 +330,47 @@ mod tests {
     fn places_go_to_configured_peers_and_then_to_whoever_has_more_stake_whatever_its_key_is() {
         let configured = key(500);
         let peer = Peer { key: consensus_key(&configured), address: None };
-        let directory = Directory::new(vec![peer]).unwrap();
+        let directory = Directory::new(vec![peer], (Ipv4Addr::LOCALHOST, 1).into()).unwrap();
         // The last one by key has the most stake.
         let mut others: Vec<_> = (0..300).map(key).collect();
         others.sort();
         others.reverse();
         let voters: BTreeSet<_> = (400..404).map(key).collect();
-        let peers = directory.peers(voters, others.clone());
+        let node = |key: &PublicKey| Registered { key: key.clone(), p2p: None };
+        let peers = directory.peers(voters, others.iter().map(node).collect());
         let accepted: BTreeSet<_> = peers.secondary.keys().iter().cloned().collect();
         assert_eq!(peers.primary.keys().len(), 4);
         assert!(accepted.contains(&configured));
         let room = PEERS_MAX - 1 - 4 - 1;
         let expected: BTreeSet<_> = others[..room].iter().cloned().chain([configured]).collect();
         assert_eq!(accepted, expected);
+    }
+    #[test]
+    fn a_node_dials_where_the_chain_says_unless_its_own_settings_say_otherwise() {
+        let node =
+            |number: u64, p2p: &str| Registered { key: key(number), p2p: Some(p2p.to_owned()) };
+        let registered = vec![
+            node(1, "validator.example.org:8646"),
+            node(2, "203.0.113.7:8646"),
+            node(3, "127.0.0.1:22"),
+            node(4, "localhost:22"),
+            node(5, "nowhere"),
+        ];
+        let peer = Peer {
+            key: consensus_key(&key(2)),
+            address: Some("203.0.113.8:8646".parse().unwrap()),
+        };
+        let found = |listen: &str| -> BTreeMap<PublicKey, String> {
+            let directory = Directory::new(vec![peer.clone()], listen.parse().unwrap()).unwrap();
+            let voters = registered.iter().map(|node| node.key.clone()).collect();
+            let peers = directory.peers(voters, registered.clone()).primary;
+            let dialed = peers.into_iter().filter(|(_, address)| *address != dialed(None));
+            dialed.map(|(key, address)| (key, format!("{:?}", address.ingress()))).collect()
+        };
+        let far = found("0.0.0.0:8646");
+        assert!(far[&key(1)].contains("validator.example.org"));
+        assert!(far[&key(2)].contains("203.0.113.8"), "the settings count more");
+        assert_eq!(far.len(), 2, "nobody makes a node talk to its own machine: {far:?}");
+        assert_eq!(found("127.0.0.1:8646").len(), 4, "a network on one machine");
     }
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use soma_codes::{Code, Coded};
 use soma_protocol::{Address, Amount, Genesis};
 
-pub use entry::{Entry, NamedEntry, Reach, read_entries};
+pub use entry::{Entry, NamedEntry, check_endpoints, read_entries};
 pub use plan::{Plan, Preset};
 
 use crate::error::NodeError;

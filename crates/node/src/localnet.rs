@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use soma_engine::ConsensusSecret;
 use soma_protocol::{
-    Address, Amount, Architecture, ConsensusKey, Genesis, GenesisAccount, GenesisModel,
+    Address, Amount, Architecture, ConsensusKey, Endpoints, Genesis, GenesisAccount, GenesisModel,
     GenesisValidator, Params, SecretKey,
 };
 use soma_sdk::keys::{KeyFolder, Protection};
@@ -115,6 +115,7 @@ impl Plan {
                     address: self.key(&validator_name(number)).address(),
                     consensus_key: ConsensusKey(self.key(&consensus_name(number)).address().0),
                     stake: VALIDATOR_STAKE,
+                    endpoints: Endpoints::default(),
                 })
                 .collect(),
             models: self.models.clone(),

@@ -67,6 +67,14 @@ pub enum Error {
         /// The validator.
         address: crate::Address,
     },
+    /// A validator's endpoints are malformed.
+    #[error(
+        "validator {address}: an endpoint has 1 to 260 printable ASCII characters and no space"
+    )]
+    GenesisEndpoints {
+        /// The validator.
+        address: crate::Address,
+    },
     /// A genesis model breaks a rule.
     #[error("genesis model {name:?}: {reason}")]
     GenesisModel {

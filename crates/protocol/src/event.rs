@@ -4,7 +4,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::record::{ReturnReason, Validity};
+use crate::record::{Endpoints, ReturnReason, Validity};
 use crate::{
     Address, Amount, ConsensusKey, Epoch, Hash, ModelId, Phase, PoolId, ProposalId, TargetId,
     decimal,
@@ -124,6 +124,12 @@ pub enum Event {
     KeyRotated { validator: Address, consensus_key: ConsensusKey },
     /// A validator has named the key that may send its duties; its own address if none may.
     DutyKeySet { validator: Address, duty_key: Address },
+    /// A validator's node is reached elsewhere from now on.
+    EndpointsSet {
+        validator: Address,
+        #[serde(flatten)]
+        endpoints: Endpoints,
+    },
     /// A validator is giving up its seat.
     ValidatorLeaving { validator: Address },
     /// A validator wants a seat again.

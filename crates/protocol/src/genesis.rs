@@ -10,9 +10,10 @@ use crate::action::{RegisterModel, reveal_weights};
 use crate::epoch::seats;
 use crate::money::save_share;
 use crate::record::{
-    Account, Clock, Committee, FileRoom, KeyHolder, LastCommittee, LivingCount, LivingModel, Model,
-    ModelCount, ModelStatus, Network, Params, Pool, Rent, RentPrice, Share, Specialization, Supply,
-    VALIDATORS_MAX, Validator, ValidatorStatus, Validators, Weights, WeightsAge,
+    Account, Clock, Committee, Endpoints, EndpointsRecord, FileRoom, KeyHolder, LastCommittee,
+    LivingCount, LivingModel, Model, ModelCount, ModelStatus, Network, Params, Pool, Rent,
+    RentPrice, Share, Specialization, Supply, VALIDATORS_MAX, Validator, ValidatorStatus,
+    Validators, Weights, WeightsAge,
 };
 use crate::state::{Changes, Draft, Key, MemoryState};
 use crate::value::BPS;
@@ -41,6 +42,9 @@ pub struct GenesisValidator {
     pub consensus_key: ConsensusKey,
     /// Its stake.
     pub stake: Amount,
+    /// Where its node is reached.
+    #[serde(default, skip_serializing_if = "Endpoints::is_empty")]
+    pub endpoints: Endpoints,
 }
 
 /// A model that is active from the start.
@@ -152,7 +156,8 @@ impl Genesis {
     /// until they set a commission.
     fn save_validators(&self, draft: &mut Draft<'_>) {
         let mut validators = Vec::new();
-        for &GenesisValidator { address, consensus_key, stake } in &self.validators {
+        for validator in &self.validators {
+            let &GenesisValidator { address, consensus_key, stake, .. } = validator;
             let record = Validator {
                 address,
                 consensus_key,
@@ -170,6 +175,11 @@ impl Genesis {
             draft.save(Key::validator(&address), &record);
             draft.save(Key::key_holder(&consensus_key), &KeyHolder(address));
             save_stake(draft, PoolId::Validator(address), &address, stake);
+            if !validator.endpoints.is_empty() {
+                let endpoints = validator.endpoints.clone();
+                let record = EndpointsRecord { endpoints, epoch: Epoch(0) };
+                draft.save(Key::endpoints(&address), &record);
+            }
             validators.push(record);
         }
         let seats = seats::first(&validators, &self.params);
@@ -268,12 +278,16 @@ impl Genesis {
                 return Err(Error::GenesisDuplicate { address });
             }
         }
-        for &GenesisValidator { address, consensus_key, stake } in &self.validators {
+        for validator in &self.validators {
+            let &GenesisValidator { address, consensus_key, stake, .. } = validator;
             if !validators.insert(address) || !keys.insert(consensus_key) {
                 return Err(Error::GenesisDuplicate { address });
             }
             if stake < self.params.validator_stake_min {
                 return Err(Error::GenesisStake { address });
+            }
+            if !validator.endpoints.are_well_formed() {
+                return Err(Error::GenesisEndpoints { address });
             }
         }
         Ok(())

@@ -5,12 +5,12 @@ use crate::money::rent;
 use crate::proof::corpus::LEAVES_MAX;
 use crate::record::{
     Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Corpus, CorpusRoot,
-    DutyKeyHolder, EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount, LivingModel,
-    Migration, Model, ModelCount, ModelStatus, Network, OpenProposals, Params, PastArchitecture,
-    Piece, Pool, Proposal, ProposalCount, ProposalStatus, Publication, QueuedStaker, Rent,
-    RentPrice, Routed, Routes, SHARES_MAX, SHARES_MIN, Share, Specialization, StakeChange,
-    StakeChangeCount, StakeCount, StakedPool, Supply, Target, TargetStatus, Task, Tasks, Validator,
-    Validators, VerdictCommit, Weights, WeightsCommit,
+    DutyKeyHolder, EndpointsRecord, EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount,
+    LivingModel, Migration, Model, ModelCount, ModelStatus, Network, OpenProposals, Params,
+    PastArchitecture, Piece, Pool, Proposal, ProposalCount, ProposalStatus, Publication,
+    QueuedStaker, Rent, RentPrice, Routed, Routes, SHARES_MAX, SHARES_MIN, Share, Specialization,
+    StakeChange, StakeChangeCount, StakeCount, StakedPool, Supply, Target, TargetStatus, Task,
+    Tasks, Validator, Validators, VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, MemoryState, Record, StateRead};
 use crate::{Amount, Epoch, ModelId, SUPPLY, TargetId, read};
@@ -308,6 +308,8 @@ fn moneyless(state: &MemoryState, tag: u8, key: Key, value: &[u8]) -> Result<boo
         RentPrice::TAG => decode::<RentPrice>(key, value).map(|_| key == Key::rent_price())?,
         KeyHolder::TAG => decode::<KeyHolder>(key, value).map(|_| true)?,
         DutyKeyHolder::TAG => is_duty_key_of(state, &key, &decode(key, value)?),
+        EndpointsRecord::TAG => decode::<EndpointsRecord>(key, value)
+            .map(|record| record.endpoints.are_well_formed() && is_endpoint(state, &key))?,
         Committee::TAG => decode::<Committee>(key, value)
             .map(|committee| (committee.number, committee.seats))
             .map(|(number, seats)| !seats.is_empty() && key == Key::committee(number))?,
@@ -333,6 +335,11 @@ fn is_duty_key_of(state: &MemoryState, key: &Key, holder: &DutyKeyHolder) -> boo
     let validator = read::validator(state, &holder.0);
     let named = validator.and_then(|validator| validator.duty_key);
     named.is_some_and(|named| *key == Key::duty_key_holder(&named))
+}
+
+/// Whether it is the key of the endpoints of a registered validator.
+fn is_endpoint(state: &MemoryState, key: &Key) -> bool {
+    read::validators(state).iter().any(|validator| *key == Key::endpoints(&validator.address))
 }
 
 fn is_living(model: &Model) -> bool {

@@ -53,7 +53,9 @@ pub use genesis::{Genesis, GenesisAccount, GenesisModel, GenesisValidator};
 pub use money::fee::RECORD_OVERHEAD_BYTES;
 pub use money::rent;
 pub use proof::{SecretKey, commitment, corpus, entry, evidence, sketch, storage, upload};
-pub use record::{Change, Committee, Params, Proposal, Seat, VALIDATORS_MAX, Validity, Verdict};
+pub use record::{
+    Change, Committee, Endpoints, Params, Proposal, Seat, VALIDATORS_MAX, Validity, Verdict,
+};
 pub use reject::Rejection;
 pub use room::{BLOCK_TRANSACTIONS_MAX, BLOCK_WEIGHT_MAX, KIND_WEIGHT_MAX, Room};
 pub use ruleset::{Defense, Ruleset, TASK_WORK_MAX};

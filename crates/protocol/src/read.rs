@@ -3,8 +3,8 @@
 
 use crate::record::{
     Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Corpus,
-    DutyKeyHolder, EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount, LivingModel,
-    Migration, Model, ModelCount, Network, Params, PastArchitecture, Piece, Proposal,
+    DutyKeyHolder, EndpointsRecord, EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount,
+    LivingModel, Migration, Model, ModelCount, Network, Params, PastArchitecture, Piece, Proposal,
     ProposalCount, Publication, Rent, RentPrice, RevealedFile, Routed, Routes, SHARES_MIN, Share,
     Specialization, StakeChange, StakeCount, StakedPool, Supply, Target, Tasks, Validator,
     Validators, VerdictCommit, Weights, WeightsCommit,
@@ -317,6 +317,11 @@ pub fn key_holder(state: &dyn StateRead, key: &ConsensusKey) -> Option<Address> 
 /// The validator whose duty key this is.
 pub fn duty_key_holder(state: &dyn StateRead, key: &Address) -> Option<Address> {
     load(state, &Key::duty_key_holder(key)).map(|DutyKeyHolder(address)| address)
+}
+
+/// Where a validator's node is reached; `None` if it has not said so.
+pub fn endpoints(state: &dyn StateRead, validator: &Address) -> Option<EndpointsRecord> {
+    load(state, &Key::endpoints(validator))
 }
 
 /// The account whose duties a key may send: the validator that has named it, or its own.

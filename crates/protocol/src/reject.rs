@@ -161,4 +161,8 @@ rejections! {
         #[serde(with = "decimal")] size_bytes: u64,
         #[serde(with = "decimal")] free_bytes: u64,
     } = "a file of {size_bytes} bytes, but the network has room for {free_bytes}";
+    BadEndpoints = "an endpoint has 1 to 260 printable ASCII characters and no space";
+    EndpointsSet { epoch: Epoch }
+        = "the validator has already said in epoch {epoch} where its node is reached";
+    EndpointsUnchanged = "the validator's node is already said to be reached there";
 }

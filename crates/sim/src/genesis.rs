@@ -3,8 +3,8 @@
 use commonware_cryptography::{Signer as _, ed25519::PublicKey};
 use soma_engine::{ConsensusSecret, generic::private_key};
 use soma_protocol::{
-    Amount, Architecture, ConsensusKey, Genesis, GenesisAccount, GenesisModel, GenesisValidator,
-    Hash, Params, SecretKey,
+    Amount, Architecture, ConsensusKey, Endpoints, Genesis, GenesisAccount, GenesisModel,
+    GenesisValidator, Hash, Params, SecretKey,
 };
 
 /// Validators at genesis. One more node may register later.
@@ -87,6 +87,7 @@ pub fn genesis(epoch_ms: u64, attackers: u8) -> Genesis {
         address: node_key(node).address(),
         consensus_key: consensus_key(node),
         stake: Amount::soma(200),
+        endpoints: Endpoints::default(),
     };
     let model = |index: u8| GenesisModel {
         owner: user_key(index).address(),

@@ -17,7 +17,7 @@ use rand::{SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use soma_engine::{
     EngineError, FAULTS_WAITING_MAX, Join, Settings, Sink, VoteRecord,
     generic::{
-        Calendar, Deviation, GOSSIP_QUOTA, Links, Overrides, QUOTA, Roster, Services,
+        Calendar, Deviation, GOSSIP_QUOTA, Links, Overrides, QUOTA, Registered, Roster, Services,
         gossip_channel, start,
     },
 };
@@ -56,7 +56,7 @@ impl Provider for AllPeers {
 }
 
 impl Roster for AllPeers {
-    fn track(&mut self, _: BTreeSet<PublicKey>, _: Vec<PublicKey>) {}
+    fn track(&mut self, _: BTreeSet<PublicKey>, _: Vec<Registered>) {}
 }
 
 /// What stays the same whenever a node is restarted.

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use soma_codes::Code;
 use soma_node::NodeFolder;
-use soma_node::genesis::{Plan, Preset, Reach, check_equal, read_entries, read_genesis, render};
+use soma_node::genesis::{
+    Plan, Preset, check_endpoints, check_equal, read_entries, read_genesis, render,
+};
 use soma_protocol::{Address, Amount, ConsensusKey, Hash};
 use soma_sdk::Text;
 
@@ -185,15 +187,15 @@ impl New {
 impl Add {
     fn run(self, global: &Global, output: &Output) -> Result {
         let plan = Plan::read(&self.plan)?;
-        let reach = Reach { p2p: self.p2p, url: self.api_url };
-        reach.check().map_err(Error::usage)?;
+        let endpoints = Endpoints { p2p: self.p2p, url: self.api_url };
+        check_endpoints(&endpoints).map_err(Error::usage)?;
         let stake = self.stake.unwrap_or(plan.stake_max());
         plan.check_stake(&self.output, stake)?;
         output_file::check(&self.output, Existing::Replaced)?;
         let passphrase = network::new_node_passphrase(&self.dir, self.encrypt, global)?;
         let passphrase = passphrase.as_ref().map(|text| text.as_str());
         let keys = NodeFolder::make_keys(&self.dir, passphrase)?;
-        let entry = plan.enter(&keys.account, &keys.consensus, stake, reach);
+        let entry = plan.enter(&keys.account, &keys.consensus, stake, endpoints);
         write(&self.output, &entry.render())?;
         let entered = Entered {
             entry: self.output,

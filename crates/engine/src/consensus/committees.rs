@@ -19,10 +19,12 @@ use commonware_cryptography::{
 use commonware_parallel::Sequential;
 use commonware_utils::ordered::Set;
 use rand_core::CryptoRng;
-use soma_protocol::{Address, ConsensusKey, Hash, Seat, StateRead, evidence, read};
+use soma_protocol::{
+    Address, ConsensusKey, Hash, Seat, StateRead, evidence, read, record::Validator,
+};
 use tokio::sync::watch;
 
-use crate::{block::Certificate, calendar::Calendar, keys::public_key};
+use crate::{block::Certificate, calendar::Calendar, keys::public_key, links::Registered};
 
 /// What consensus needs of a seat. It counts seats: their stakes, which change in every epoch, are
 /// neither in headers nor in handovers.
@@ -79,7 +81,7 @@ struct Inner {
     key: PrivateKey,
     calendar: Calendar,
     by_term: RwLock<BTreeMap<u64, Arc<Committee>>>,
-    registered: watch::Sender<Vec<PublicKey>>,
+    registered: watch::Sender<Vec<Registered>>,
 }
 
 /// The committees of the current term and of the ones before and after it.
@@ -137,24 +139,29 @@ impl Committees {
         self.register(state);
     }
 
-    /// Learns which validators are registered in this state. Places for those without a seat are
-    /// few, and keys cost nothing: whoever has more stake comes first.
+    /// Learns which validators are registered in this state, and where their nodes are. Places for
+    /// those without a seat are few, and keys cost nothing: whoever has more stake comes first.
     pub(crate) fn register(&self, state: &dyn StateRead) {
         let mut validators = read::validators(state);
         validators.sort_by_key(|validator| Reverse((validator.pool.stake, validator.address)));
-        let keys = validators.iter().filter_map(|validator| public_key(&validator.consensus_key));
-        let keys: Vec<_> = keys.collect();
+        let node = |validator: &Validator| {
+            let endpoints = read::endpoints(state, &validator.address);
+            let p2p = endpoints.and_then(|record| record.endpoints.p2p);
+            Some(Registered { key: public_key(&validator.consensus_key)?, p2p })
+        };
+        let nodes: Vec<_> = validators.iter().filter_map(node).collect();
         self.0.registered.send_if_modified(|registered| {
-            let is_new = *registered != keys;
+            let is_new = *registered != nodes;
             if is_new {
-                *registered = keys;
+                *registered = nodes;
             }
             is_new
         });
     }
 
-    /// Changes when validators are registered or change their keys, or their order by stake.
-    pub(crate) fn registrations(&self) -> watch::Receiver<Vec<PublicKey>> {
+    /// Changes when validators are registered, change their keys, move, or change their order by
+    /// stake.
+    pub(crate) fn registrations(&self) -> watch::Receiver<Vec<Registered>> {
         self.0.registered.subscribe()
     }
 
@@ -179,7 +186,7 @@ impl Committees {
     }
 
     /// All registered validators, with a seat or without: those with more stake first.
-    pub(crate) fn registered(&self) -> Vec<PublicKey> {
+    pub(crate) fn registered(&self) -> Vec<Registered> {
         self.0.registered.borrow().clone()
     }
 }

@@ -45,7 +45,7 @@ use crate::{
     EngineError, Remedy,
     archives::BUFFER,
     block::Certificate,
-    links::{Roster, Runtime},
+    links::{Registered, Roster, Runtime},
     votes::{VotePlace, VoteRecord},
     watching::Watching,
 };
@@ -130,7 +130,7 @@ where
     pub(crate) faults: Faults,
     pub(crate) own_votes: OwnVotes,
     /// The peers that the network was told last.
-    pub(crate) tracked: Option<(BTreeSet<PublicKey>, Vec<PublicKey>)>,
+    pub(crate) tracked: Option<(BTreeSet<PublicKey>, Vec<Registered>)>,
 }
 
 /// What decides whether this node votes, and where it says that it does not.

@@ -13,8 +13,9 @@ use std::{
 
 use soma_engine::{ConsensusSecret, FinalizedBlock, Join, Pool, Settings, Sink};
 use soma_protocol::{
-    Action, Address, Amount, Architecture, Candidates, Genesis, GenesisAccount, GenesisValidator,
-    Hash, InTurn, Params, SecretKey, SignedTransaction, Transaction, VerifiedTransaction, action,
+    Action, Address, Amount, Architecture, Candidates, Endpoints, Genesis, GenesisAccount,
+    GenesisValidator, Hash, InTurn, Params, SecretKey, SignedTransaction, Transaction,
+    VerifiedTransaction, action,
 };
 
 pub const ALICE: [u8; 32] = [2; 32];
@@ -36,6 +37,7 @@ pub fn genesis(validators: u8) -> Genesis {
         address: address(validator(index)),
         consensus_key: ConsensusSecret(validator(index)).public(),
         stake: Amount::soma(100),
+        endpoints: Endpoints::default(),
     };
     Genesis {
         chain: "test".into(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use soma_engine::PeerAddress;
 use soma_os::data;
 use soma_protocol::{
-    Address, Amount, ConsensusKey, Genesis, Hash, SecretKey,
+    Address, Amount, ConsensusKey, Endpoints, Genesis, Hash, Rejection, SecretKey,
     entry::{entry_is_signed, possession_is_proved, sign_entry},
     hex,
 };
@@ -25,32 +25,21 @@ const ENTRIES_MAX: usize = 4_096;
 /// An entry and the file that it is in.
 pub type NamedEntry = (PathBuf, Entry);
 
-/// Where a validator's node is reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reach {
-    /// Where other nodes connect, `host:port`; `None` if it connects to them.
-    pub p2p: Option<String>,
-    /// Its API.
-    pub url: Option<String>,
-}
-
-impl Reach {
-    /// Checks the form of the addresses.
-    ///
-    /// # Errors
-    /// What is wrong.
-    pub fn check(&self) -> Result<(), String> {
-        if let Some(p2p) = &self.p2p {
-            p2p.parse::<PeerAddress>().map_err(|error| error.to_string())?;
-        }
-        if let Some(url) = &self.url {
-            check_url(url).map_err(|error| error.to_string())?;
-            if has_login(url) {
-                return Err("an entry is public: its URL must have no name and no password".into());
-            }
-        }
-        Ok(())
+/// Checks that nodes and clients can use these endpoints.
+///
+/// # Errors
+/// What is wrong.
+pub fn check_endpoints(endpoints: &Endpoints) -> Result<(), String> {
+    if let Some(p2p) = &endpoints.p2p {
+        p2p.parse::<PeerAddress>().map_err(|error| error.to_string())?;
     }
+    if let Some(url) = &endpoints.url {
+        check_url(url).map_err(|error| error.to_string())?;
+        if has_login(url) {
+            return Err("everybody sees it: the URL must have no name and no password".into());
+        }
+    }
+    if endpoints.are_well_formed() { Ok(()) } else { Err(Rejection::BadEndpoints.to_string()) }
 }
 
 /// A validator of a new network.
@@ -86,7 +75,7 @@ impl Entry {
         account: &SecretKey,
         consensus: &SecretKey,
         stake: Amount,
-        reach: Reach,
+        endpoints: Endpoints,
     ) -> Self {
         let address = account.address();
         let mut entry = Self {
@@ -96,8 +85,8 @@ impl Entry {
             address,
             consensus_key: ConsensusKey(consensus.address().0),
             stake,
-            p2p: reach.p2p,
-            url: reach.url,
+            p2p: endpoints.p2p,
+            url: endpoints.url,
             possession: consensus.prove_possession(&plan, &address),
             signature: [0; 64],
         };
@@ -141,13 +130,13 @@ impl Entry {
         if entry.schema != SCHEMA {
             return Err(bad(format!("its schema is `{}`, not `{SCHEMA}`", entry.schema)));
         }
-        entry.reach().check().map_err(bad)?;
+        check_endpoints(&entry.endpoints()).map_err(bad)?;
         Ok(entry)
     }
 
     /// Where its node is reached.
-    pub fn reach(&self) -> Reach {
-        Reach { p2p: self.p2p.clone(), url: self.url.clone() }
+    pub fn endpoints(&self) -> Endpoints {
+        Endpoints { p2p: self.p2p.clone(), url: self.url.clone() }
     }
 
     /// The nodes of a genesis as peers of the node with the key `own`, which is left out.
@@ -173,7 +162,7 @@ impl Entry {
                 return Err(GenesisError::Unsigned { path: path(), what, address });
             }
             if consensus_key != *own {
-                let Reach { p2p: address, url } = entry.reach();
+                let Endpoints { p2p: address, url } = entry.endpoints();
                 peers.push(PeerSettings { key: consensus_key, address, url });
             }
         }

@@ -9,12 +9,12 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use soma_os::data;
 use soma_protocol::{
-    Address, Amount, Architecture, Genesis, GenesisAccount, GenesisValidator, Hash, Params,
-    SecretKey, VALIDATORS_MAX,
+    Address, Amount, Architecture, Endpoints, Genesis, GenesisAccount, GenesisValidator, Hash,
+    Params, SecretKey, VALIDATORS_MAX,
 };
 
 use super::GenesisError;
-use super::entry::{Entry, NamedEntry, Reach};
+use super::entry::{Entry, NamedEntry};
 
 /// Size limit of a plan.
 const PLAN_BYTES_MAX: usize = 4 << 20;
@@ -189,7 +189,12 @@ impl Plan {
         let validators = (0..most).map(|number| {
             let address = Hash::of_parts("soma stand-in", &[&number.to_le_bytes()]).0;
             let consensus_key = soma_protocol::ConsensusKey(address);
-            GenesisValidator { address: Address(address), consensus_key, stake: stake_max }
+            GenesisValidator {
+                address: Address(address),
+                consensus_key,
+                stake: stake_max,
+                endpoints: Endpoints::default(),
+            }
         });
         self.with(validators.collect()).state().map(drop).map_err(|error| error.to_string())
     }
@@ -222,7 +227,7 @@ impl Plan {
         account: &SecretKey,
         consensus: &SecretKey,
         stake: Amount,
-        reach: Reach,
+        endpoints: Endpoints,
     ) -> Entry {
         Entry::sign(self.chain(), self.hash(), account, consensus, stake, reach)
     }
@@ -258,6 +263,7 @@ impl Plan {
             address: entry.address,
             consensus_key: entry.consensus_key,
             stake: entry.stake,
+            endpoints: entry.endpoints(),
         };
         let genesis = self.with(entries.iter().map(validator).collect());
         genesis.state()?;

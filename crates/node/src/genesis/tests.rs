@@ -6,9 +6,7 @@ use proptest::prelude::*;
 use soma_codes::Coded as _;
 use soma_protocol::{Amount, Genesis, SecretKey};
 
-use super::{
-    Entry, GenesisError, NamedEntry, Plan, Preset, Reach, check_equal, read_entries, render,
-};
+use super::{Entry, GenesisError, NamedEntry, Plan, Preset, check_equal, read_entries, render};
 
 const START_MS: u64 = 1_900_000_000_000;
 
@@ -26,7 +24,7 @@ fn key(number: u8) -> SecretKey {
 
 fn entry(plan: &Plan, number: u8, stake: Amount) -> NamedEntry {
     let p2p = Some(format!("host-{number}:8646"));
-    let reach = Reach { p2p, url: Some(format!("http://host-{number}")) };
+    let reach = Endpoints { p2p, url: Some(format!("http://host-{number}")) };
     let path = PathBuf::from(format!("{number}.json"));
     (path, plan.enter(&key(number), &key(100 + number), stake, reach))
 }
@@ -159,7 +157,7 @@ fn entries_for_another_plan_or_twice_or_too_few_or_too_many_are_refused() {
         "entry_of_other_plan"
     );
     assert_eq!(code(plan.assemble(&entries([1, 2, 3, 2]))), "entry_twice");
-    let borrowed = plan.enter(&key(4), &key(101), Amount::soma(7), Reach::default());
+    let borrowed = plan.enter(&key(4), &key(101), Amount::soma(7), Endpoints::default());
     let borrowed = [entries(1..=3), vec![("4.json".into(), borrowed)]].concat();
     assert_eq!(code(plan.assemble(&borrowed)), "entry_twice");
     assert_eq!(code(plan.assemble(&entries(1..=2))), "entry_count");

@@ -6,6 +6,7 @@ mod transfer;
 pub(crate) mod register_model;
 mod rotate_key;
 mod set_duty_key;
+mod set_endpoints;
 mod return_validator;
 mod register_validator;
 mod leave_validator;
@@ -131,6 +132,7 @@ actions! {
     end_phase: EndPhase,
     commit_corpus: CommitCorpus,
     set_duty_key: SetDutyKey,
+    set_endpoints: SetEndpoints,
 }
 
 impl fmt::Debug for Action {

@@ -139,6 +139,7 @@ fn list(context: &mut Context<'_>, address: Address, stake: Amount) -> Result<()
         least.status = ValidatorStatus::Left;
         list.0.retain(|listed| *listed != least.address);
         context.state.save(Key::validator(&least.address), &least);
+        context.state.delete(Key::endpoints(&least.address));
         context.events.push(Event::ValidatorUnregistered { validator: least.address });
     }
     list.0.push(address);

@@ -390,5 +390,6 @@ fn leave(transition: &mut Transition<'_, '_>, mut validator: Validator) {
         validator.status = ValidatorStatus::Left;
         transition.state.save(Key::validator(&validator.address), &validator);
     }
+    transition.state.delete(Key::endpoints(&validator.address));
     transition.events.push(Event::ValidatorUnregistered { validator: validator.address });
 }

@@ -37,8 +37,8 @@ pub use task::{
     Audits, ModelTask, Rank, RouteTask, SettleTask, StakeTask, TARGETS_PER_PASS_MAX, Task, Tasks,
 };
 pub use validator::{
-    Committee, DutyKeyHolder, KeyHolder, LastCommittee, Seat, VALIDATORS_MAX, Validator,
-    ValidatorStatus, Validators,
+    Committee, DutyKeyHolder, Endpoints, EndpointsRecord, KeyHolder, LastCommittee, Seat,
+    VALIDATORS_MAX, Validator, ValidatorStatus, Validators,
 };
 pub use verdict::{Broken, Validity, Verdict, VerdictCommit};
 pub use weights::{
@@ -113,5 +113,5 @@ records! {
     OpenProposals = 31 [list::<OpenProposal>(OPEN_MAX)], Migration = 32, PastArchitecture = 33,
     QueuedStaker = 34, LivingCount = 35, LivingModel = 36, Tasks = 37 [NEAREST],
     Corpus = 38 permanent, StakeCount = 39 permanent, StakedPool = 40 permanent,
-    Routes = 41, FileRoom = 42, DutyKeyHolder = 43 permanent,
+    Routes = 41, FileRoom = 42, DutyKeyHolder = 43 permanent, EndpointsRecord = 44,
 }

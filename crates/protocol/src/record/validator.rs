@@ -72,6 +72,47 @@ impl Validator {
     }
 }
 
+/// The longest part of [`Endpoints`], in bytes: a host name with its port has 259.
+const ENDPOINT_BYTES_MAX: usize = 260;
+
+/// Where a validator's node is reached, as its operator says. The rules bound only the form: nodes
+/// and clients try it.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct Endpoints {
+    /// Where other nodes connect, `host:port`; `None` if it connects to them.
+    #[serde(default)]
+    pub p2p: Option<String>,
+    /// The URL of its API; `None` if it shows none.
+    #[serde(default)]
+    pub url: Option<String>,
+}
+
+impl Endpoints {
+    /// Whether it is reached nowhere.
+    pub const fn is_empty(&self) -> bool {
+        self.p2p.is_none() && self.url.is_none()
+    }
+
+    /// Whether they have a form that the rules accept.
+    pub fn are_well_formed(&self) -> bool {
+        self.p2p.iter().chain(&self.url).all(|text| {
+            let is_printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+            (1..=ENDPOINT_BYTES_MAX).contains(&text.len()) && is_printable
+        })
+    }
+}
+
+/// Where a validator's node is reached. Kept as long as it is registered.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct EndpointsRecord {
+    /// Where.
+    pub endpoints: Endpoints,
+    /// The epoch in which the validator said so; 0 for genesis.
+    pub epoch: Epoch,
+}
+
 /// The registered validators in their fixed order, without those that have left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Validators(pub Vec<Address>);

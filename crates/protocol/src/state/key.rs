@@ -105,6 +105,8 @@ kinds! {
     key_holder(key: &ConsensusKey) = "key holder", [key.0];
     /// [`DutyKeyHolder`](crate::record::DutyKeyHolder) of a duty key.
     duty_key_holder(key: &Address) = "duty key holder", [key.0];
+    /// [`EndpointsRecord`](crate::record::EndpointsRecord) of a validator.
+    endpoints(validator: &Address) = "endpoints", [validator.0];
     /// [`Committee`](crate::record::Committee) by its number.
     committee(number: u32) = "committee", [number.to_le_bytes()];
     /// [`LastCommittee`](crate::record::LastCommittee).

@@ -11,7 +11,7 @@ use soma_protocol::record::{
 };
 use soma_protocol::state::Record;
 use soma_protocol::{
-    Address, Amount, Architecture, BlockInfo, ConsensusKey, Draft, Epoch, Genesis,
+    Address, Amount, Architecture, BlockInfo, ConsensusKey, Draft, Endpoints, Epoch, Genesis,
     GenesisValidator, Hash, Key, MemoryState, ModelId, Outcome, Params, Phase, PoolId, SUPPLY,
     TargetId, Validity, Verdict, invariants, query, read, sketch,
 };
@@ -304,6 +304,7 @@ fn genesis(size: &Size) -> Genesis {
         address: somebody("validator", number),
         consensus_key: ConsensusKey(somebody("key", number).0),
         stake: Amount::soma(1_000),
+        endpoints: Endpoints::default(),
     };
     Genesis {
         chain: "hostile".into(),

@@ -2,7 +2,9 @@
 //! After every block the whole state is legal and not one base unit has appeared or vanished.
 
 use crate::library::{self, text_of};
-use crate::validators_and_seats::{evidence, notarize, register, rotate, set_duty_key};
+use crate::validators_and_seats::{
+    evidence, notarize, register, rotate, set_duty_key, set_endpoints,
+};
 use crate::validators_vote_and_models_migrate::{larger, larger_release, parameter, vote};
 use crate::world::{
     Data, OPERATOR, OTHER, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, VALIDATOR,
@@ -50,6 +52,7 @@ enum Step {
     RegisterValidator(u8, u64, bool),
     RotateKey(u8, bool),
     SetDutyKey(u8, bool),
+    SetEndpoints(bool),
     Leave,
     Return,
     /// The key whose holder is accused, with two votes that contradict each other or are equal.
@@ -142,6 +145,7 @@ fn step_with_stake() -> impl Strategy<Value = Step> {
             .prop_map(|(key, soma, own)| Step::RegisterValidator(key, soma, own)),
         1 => (key.clone(), own).prop_map(|(key, own)| Step::RotateKey(key, own)),
         1 => (key.clone(), own).prop_map(|(key, own)| Step::SetDutyKey(key, own)),
+        1 => any::<bool>().prop_map(Step::SetEndpoints),
         1 => Just(Step::Leave),
         1 => Just(Step::Return),
         1 => (key, any::<bool>()).prop_map(|(key, truly)| Step::Report(key, truly)),
@@ -332,6 +336,11 @@ fn actions_with_stake(world: &World, actor: Person, step: &Step) -> Vec<(Person,
         Step::RegisterValidator(key, soma, own) => register(world, prover(own), key, soma),
         Step::RotateKey(key, own) => rotate(world, prover(own), key),
         Step::SetDutyKey(key, own) => set_duty_key(world, prover(own), &Person(key).key()),
+        Step::SetEndpoints(some) => {
+            let all = validators(world).into_iter().chain([actor]);
+            let set = |one| (one, set_endpoints(world, some.then_some("node:1")));
+            return all.map(set).collect();
+        }
         Step::Leave => Action::LeaveValidator(action::LeaveValidator {}),
         Step::Return => {
             let all = validators(world).into_iter().chain([actor]);
@@ -560,7 +569,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "c3b08acdd04f4a9862a612ca2838cd2e240679123ede80a45b0c99cb9df62b79",
+        "bd9e1792decc68a612af19c056eecab62934c41c6a997ae869ea44d9fbc35579",
         "the bytes of states or events have changed"
     );
     let outcomes = [

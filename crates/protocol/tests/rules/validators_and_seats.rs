@@ -7,8 +7,8 @@ use crate::world::{
 use soma_protocol::evidence::{Ballot, Evidence, SignedBallot, signed_bytes};
 use soma_protocol::record::ValidatorStatus;
 use soma_protocol::{
-    Action, Amount, ConsensusKey, Event, GenesisAccount, Hash, PoolId, Rejection, SecretKey,
-    action, commitment, read,
+    Action, Amount, ConsensusKey, Endpoints, Event, GenesisAccount, GenesisValidator, Hash, PoolId,
+    Rejection, SecretKey, action, commitment, read,
 };
 
 fn consensus_secret(number: u8) -> SecretKey {
@@ -374,6 +374,67 @@ fn a_duty_key_sends_duties_and_nothing_else_until_the_account_names_another() {
     assert_eq!(read::acts_for(&world.state, &second.address()), second.address());
     world.go_to_next_epoch();
     world.must(VALIDATOR, contribution(&world, VALIDATOR));
+}
+
+/// A validator says where its node is reached.
+pub(crate) fn set_endpoints(world: &World, p2p: Option<&str>) -> Action {
+    let endpoints = Endpoints { p2p: p2p.map(str::to_owned), url: None };
+    Action::SetEndpoints(action::SetEndpoints { epoch: world.epoch(), endpoints })
+}
+
+#[test]
+fn a_validator_or_its_duty_key_says_once_an_epoch_where_its_node_is_and_others_cannot() {
+    let mut world = World::with(|_| ());
+    let found = |world: &World| {
+        let record = read::endpoints(&world.state, &VALIDATOR.address());
+        record.and_then(|record| record.endpoints.p2p)
+    };
+    let (first, second) = (Some("one.example.org:8646"), Some("203.0.113.7:8646"));
+    let nowhere = set_endpoints(&world, None);
+    assert_eq!(world.act(VALIDATOR, nowhere), Err(Rejection::EndpointsUnchanged));
+    let by_a_stranger = set_endpoints(&world, first);
+    assert_eq!(world.act(RIVAL, by_a_stranger), Err(Rejection::NotValidator));
+    for malformed in ["", "a b:1", "a:1\u{1b}[2J", &"x".repeat(261)] {
+        let malformed = set_endpoints(&world, Some(malformed));
+        assert_eq!(world.act(VALIDATOR, malformed), Err(Rejection::BadEndpoints));
+    }
+    world.must(VALIDATOR, set_duty_key(&world, VALIDATOR, &OTHER.key()));
+    world.must(OTHER, set_endpoints(&world, first));
+    assert_eq!(found(&world).as_deref(), first);
+    let again = set_endpoints(&world, second);
+    let epoch = world.epoch();
+    assert_eq!(world.act(VALIDATOR, again.clone()), Err(Rejection::EndpointsSet { epoch }));
+    world.go_to_next_epoch();
+    let expected = world.epoch();
+    let old = Err(Rejection::WrongEpoch { expected, found: epoch });
+    assert_eq!(world.act(VALIDATOR, again), old, "nobody brings an old word back");
+    world.must(VALIDATOR, set_endpoints(&world, second));
+    assert_eq!(found(&world).as_deref(), second);
+    world.go_to_next_epoch();
+    world.must(VALIDATOR, set_endpoints(&world, None));
+    assert_eq!(found(&world), None);
+}
+
+#[test]
+fn whoever_is_no_longer_registered_is_reached_nowhere() {
+    let mut world = World::with(|genesis| {
+        let endpoints = Endpoints { p2p: Some("second:1".to_owned()), url: None };
+        genesis
+            .validators
+            .push(GenesisValidator { endpoints, ..validator(SECOND_VALIDATOR, 1_000) });
+        genesis.accounts.push(funded(SECOND_VALIDATOR));
+    });
+    let second = SECOND_VALIDATOR.address();
+    assert!(read::endpoints(&world.state, &second).is_some(), "said in genesis");
+    world.must(SECOND_VALIDATOR, Action::LeaveValidator(action::LeaveValidator {}));
+    while status(&world, SECOND_VALIDATOR) != ValidatorStatus::Left {
+        world.go_to_next_epoch();
+    }
+    assert_eq!(read::endpoints(&world.state, &second), None);
+    assert_eq!(
+        world.act(SECOND_VALIDATOR, set_endpoints(&world, Some("back:1"))),
+        Err(Rejection::NotValidator)
+    );
 }
 
 #[test]

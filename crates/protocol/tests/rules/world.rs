@@ -13,10 +13,10 @@ use soma_protocol::state::Record as _;
 use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
 use soma_protocol::tally::Tally;
 use soma_protocol::{
-    Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
-    GenesisAccount, GenesisModel, GenesisValidator, Hash, HeldFile, Key, MemoryState, ModelId,
-    Params, Phase, Receipt, Rejection, SecretKey, TargetId, Transaction, Validity, Verdict,
-    VerifiedTransaction, action, build, execute, read,
+    Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Endpoints, Epoch, Event,
+    Genesis, GenesisAccount, GenesisModel, GenesisValidator, Hash, HeldFile, Key, MemoryState,
+    ModelId, Params, Phase, Receipt, Rejection, SecretKey, TargetId, Transaction, Validity,
+    Verdict, VerifiedTransaction, action, build, execute, read,
 };
 
 use crate::library;
@@ -181,6 +181,7 @@ pub(crate) fn validator(person: Person, soma: u64) -> GenesisValidator {
         address: person.address(),
         consensus_key: ConsensusKey([person.0; 32]),
         stake: Amount::soma(soma),
+        endpoints: Endpoints::default(),
     }
 }
 

@@ -9,10 +9,10 @@ use soma_codes::Coded as _;
 use soma_protocol::record::{self, Corpus, CorpusRoot};
 use soma_protocol::state::Record as _;
 use soma_protocol::{
-    Action, Address, Amount, Architecture, BlockInfo, Change, ConsensusKey, Epoch, Event, Genesis,
-    GenesisAccount, GenesisModel, GenesisValidator, Hash, Key, MemoryState, ModelId, Params, Phase,
-    PoolId, ProposalId, Receipt, Rejection, SUPPLY, SecretKey, StateRead, TargetId, Transaction,
-    action, execute, read,
+    Action, Address, Amount, Architecture, BlockInfo, Change, ConsensusKey, Endpoints, Epoch,
+    Event, Genesis, GenesisAccount, GenesisModel, GenesisValidator, Hash, Key, MemoryState,
+    ModelId, Params, Phase, PoolId, ProposalId, Receipt, Rejection, SUPPLY, SecretKey, StateRead,
+    TargetId, Transaction, action, execute, read,
 };
 use soma_sdk::api::cursor::Cursor;
 
@@ -37,6 +37,7 @@ fn genesis() -> Genesis {
             address: Address([2; 32]),
             consensus_key: ConsensusKey([3; 32]),
             stake: Amount::soma(1),
+            endpoints: Endpoints::default(),
         }],
         models: vec![GenesisModel {
             owner: key().address(),

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use soma_protocol::record::{VALIDATORS_MAX, Validator, ValidatorStatus};
 use soma_protocol::seat_stake::blocking;
 use soma_protocol::{
-    Action, Address, Amount, Committee, ConsensusKey, GenesisAccount, GenesisValidator, Hash,
-    PoolId, Rejection, action, commitment, read,
+    Action, Address, Amount, Committee, ConsensusKey, Endpoints, GenesisAccount, GenesisValidator,
+    Hash, PoolId, Rejection, action, commitment, read,
 };
 
 /// The people of these tests, apart from those of every world.
@@ -305,6 +305,7 @@ fn a_full_list_has_room_for_whoever_has_more_stake() {
                 address: address(number),
                 consensus_key: ConsensusKey(address(number).0),
                 stake: Amount::soma(100),
+                endpoints: Endpoints::default(),
             })
             .collect();
     });
