@@ -23,6 +23,7 @@ mod data;
 mod global;
 mod seed;
 mod model_flags;
+mod endpoint_flags;
 mod home;
 mod network;
 mod offline;

@@ -254,8 +254,8 @@ client! {
         "Where a node is reached is at most 260 printable ASCII characters, without spaces.",
         "name the node as HOST:PORT and its API as a URL";
     EndpointsSet = "endpoints_set", Rejected:
-        "A validator says at most once in an epoch where its node is reached: it is free.",
-        "wait for the next epoch";
+        "A validator may say where its node is reached every 144th part of an epoch: it is free.",
+        "wait a moment; the node says it again by itself";
     EndpointsUnchanged = "endpoints_unchanged", Rejected:
         "The validator's node is already said to be reached there.",
         "nothing is to be done";

@@ -165,7 +165,9 @@ impl Directory {
         let address: PeerAddress = p2p.parse().ok()?;
         let is_elsewhere = match &address.0 {
             Ingress::Socket(socket) => names_another_machine(socket.ip()),
-            Ingress::Dns { host, .. } => host.as_str() != "localhost",
+            Ingress::Dns { host, .. } => {
+                host.as_str() != "localhost" && !host.as_str().ends_with(".localhost")
+            }
         };
         (is_elsewhere || self.is_local).then(|| dialed(Some(address)))
     }

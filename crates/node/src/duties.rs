@@ -20,8 +20,8 @@ use soma_protocol::action::HELD_FILES_MAX;
 use soma_protocol::evidence::Evidence;
 use soma_protocol::storage::Challenge;
 use soma_protocol::{
-    Action, Address, Amount, ConsensusKey, Epoch, Hash, HeldFile, Phase, SecretKey, StateRead,
-    action, commitment, query, read,
+    Action, Address, Amount, ConsensusKey, Endpoints, Epoch, Hash, HeldFile, Phase, SecretKey,
+    StateRead, action, commitment, query, read,
 };
 use soma_sdk::Secret;
 use soma_sdk::signing::{Terms, Tip, sign};
@@ -58,6 +58,8 @@ pub(crate) struct Duties {
     pub(crate) outstanding: watch::Sender<(u64, usize)>,
     /// Notified when what is due or the files have changed, or an audit is done.
     pub(crate) wake: Arc<Notify>,
+    /// Where its operator says that it is reached; nothing if the chain is left as it is.
+    pub(crate) endpoints: Endpoints,
 }
 
 /// Performs what is due, again and again. `evidence` is what consensus finds against validators.

@@ -11,7 +11,9 @@ use futures_util::StreamExt as _;
 use soma_sdk::transfer::{Remote, part_of};
 use soma_sdk::{Client, SdkError};
 
+use crate::chain::Chain;
 use crate::metrics::Metrics;
+use crate::neighbors::Neighbors;
 use crate::weights::{Ciphertext, WeightsStore};
 
 /// Time between two checks for missing files.
@@ -27,8 +29,15 @@ const HASHED_BYTES_PER_SECOND: u64 = 32 << 20;
 const WINDOW_BYTES: u64 = 640 << 10;
 
 /// Downloads missing files, in endless rounds.
-pub(crate) async fn run(weights: Arc<WeightsStore>, metrics: Arc<Metrics>, peers: Vec<Client>) {
+pub(crate) async fn run(
+    chain: Arc<Chain>,
+    weights: Arc<WeightsStore>,
+    metrics: Arc<Metrics>,
+    neighbors: Neighbors,
+) {
     for round in 0_usize.. {
+        let peers = chain.read(|state, _| neighbors.all(state));
+        let peers: Vec<Client> = peers.into_iter().map(|(_, client)| client).collect();
         let missing = futures_util::stream::iter(weights.missing());
         let fetches = missing.for_each_concurrent(AT_ONCE, |file| {
             let (weights, metrics, peers) = (&weights, &metrics, &peers);

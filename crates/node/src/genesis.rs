@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use soma_codes::{Code, Coded};
 use soma_protocol::{Address, Amount, Genesis};
 
-pub use entry::{Entry, NamedEntry, check_endpoints, read_entries};
+pub use entry::{Entry, NamedEntry, read_entries};
 pub use plan::{Plan, Preset};
 
 use crate::error::NodeError;
@@ -118,14 +118,6 @@ pub enum GenesisError {
         /// What differs.
         what: &'static str,
     },
-    /// The entry is not one of the genesis.
-    #[error("{}: {address} is no validator of this genesis with this key", path.display())]
-    NotInGenesis {
-        /// The file.
-        path: PathBuf,
-        /// Whose entry it is.
-        address: Address,
-    },
     /// The genesis breaks a rule.
     #[error(transparent)]
     Genesis(#[from] soma_protocol::Error),
@@ -138,7 +130,7 @@ impl Coded for GenesisError {
             Self::Plan { .. } => Code::BadPlan,
             Self::Entry { .. } | Self::NoEntry { .. } => Code::BadEntry,
             Self::Unsigned { .. } => Code::EntryNotSigned,
-            Self::OtherPlan { .. } | Self::NotInGenesis { .. } => Code::EntryOfOtherPlan,
+            Self::OtherPlan { .. } => Code::EntryOfOtherPlan,
             Self::Twice { .. } => Code::EntryTwice,
             Self::Stake { .. } => Code::EntryStake,
             Self::Count { .. } => Code::EntryCount,

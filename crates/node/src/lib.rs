@@ -22,6 +22,7 @@ mod follower;
 mod weights;
 mod duties;
 mod survey;
+mod neighbors;
 mod peers;
 mod health;
 mod gossip;

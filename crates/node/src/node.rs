@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use soma_engine::{Contacts, Sink};
 use soma_model::KernelChoice;
-use soma_protocol::{ConsensusKey, SecretKey};
+use soma_protocol::{ConsensusKey, Genesis};
 use soma_sdk::Client;
-use soma_sdk::keys::PeerKey;
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, watch};
 
@@ -28,7 +27,8 @@ use crate::health::{Health, NodeFailure, Surroundings, log_troubles};
 use crate::http::{self, Parts};
 use crate::mempool::{Admission, AdmissionQueue, Arrivals, Mempool, Outbox};
 use crate::metrics::Metrics;
-use crate::peers::{PeerNews, Questions};
+use crate::neighbors::Neighbors;
+use crate::peers::{Asker, PeerNews};
 use crate::settings::{ClientLimits, NodeConfig, Settings, api_url};
 use crate::shutdown::Shutdown;
 use crate::survey::Surveys;
@@ -131,16 +131,12 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let memory_bytes = settings.audit_memory_bytes;
     let limits = settings.clients;
     // Clients of their own: connections belong to the thread that opened them, and this one hashes.
-    let peers = downloads_from(&config)?;
-    let questions = Questions {
-        peers: peers_with_apis(&config)?,
-        chain: config.genesis.chain_id(),
-        me: config.consensus.public(),
-    };
+    let (sources, witnesses) = (Neighbors::of(&config)?, Neighbors::of(&config)?);
+    let asker = Asker { chain: config.genesis.chain_id(), me: config.consensus.public() };
     let outbox = Arc::<Outbox>::default();
     let progress = watch::Sender::new("it reads its data".to_owned());
     let starting = Starting { progress: progress.subscribe(), around: around.clone(), limits };
-    let starting = starting.begin(&listener, questions.clone())?;
+    let starting = starting.begin(&listener, asker, witnesses.configured())?;
     let assembled = assemble(config, Arc::clone(&outbox), auditors.len(), (progress, around));
     drop(starting);
     let (parts, arrivals) = assembled?;
@@ -170,13 +166,14 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let health = Arc::clone(&parts.health);
     node.spawn_loop("soma-health", move || async move {
         let around = health.around.clone();
-        let news = around.news.clone();
-        tokio::join!(health.watch(), news.follow(questions), around.follow_certificates());
+        let chain = Arc::clone(&health.chain);
+        let peers = move || chain.read(|state, _| witnesses.all(state));
+        let news = around.news.clone().follow(asker, peers);
+        tokio::join!(health.watch(), news, around.follow_certificates());
     })?;
-    if !peers.is_empty() {
-        let (weights, metrics) = (Arc::clone(&parts.weights), Arc::clone(&parts.metrics));
-        node.spawn_loop("soma-fetch", move || fetch::run(weights, metrics, peers))?;
-    }
+    let (chain, weights) = (Arc::clone(&parts.chain), Arc::clone(&parts.weights));
+    let metrics = Arc::clone(&parts.metrics);
+    node.spawn_loop("soma-fetch", move || fetch::run(chain, weights, metrics, sources))?;
     node.spawn("soma-api", move || {
         let mut threads = Builder::new_multi_thread();
         threads.worker_threads(2).thread_name("soma-api");
@@ -193,7 +190,9 @@ fn surroundings(config: &NodeConfig) -> Result<Surroundings, NodeError> {
     let Settings { peers, tls, .. } = &config.settings;
     let certificates = tls.as_ref().map(|files| Certificates::read(files, &config.dir));
     Ok(Surroundings {
-        peers: peers.iter().map(|peer| (peer.key, peer.address.is_some())).collect(),
+        peers: named_in(&config.genesis, &config.consensus.public())
+            .chain(peers.iter().map(|peer| (peer.key, peer.address.is_some())))
+            .collect(),
         contacts: Contacts::default(),
         news: PeerNews::default(),
         certificates: certificates.transpose()?.map(Arc::new),
@@ -212,21 +211,14 @@ fn run(mut runtime: Builder, work: impl Future<Output = ()>) {
     }
 }
 
-/// The peers whose APIs are known, with a client for each.
-fn peers_with_apis(config: &NodeConfig) -> Result<Vec<(ConsensusKey, Client)>, NodeError> {
-    let (trust, peers) = (config.trust()?, config.settings.peers.iter());
-    let with_url = peers.filter_map(|peer| Some((peer.key, peer.url.as_deref()?)));
-    let client = |(key, url)| Ok((key, Client::trusting(url, &trust)?.without_retries()));
-    with_url.map(client).collect()
-}
-
-/// Clients for files of those peers, which give their places to who shows its key.
-fn downloads_from(config: &NodeConfig) -> Result<Vec<Client>, NodeError> {
-    let (chain, key) = (config.genesis.chain_id(), SecretKey::from_bytes(&config.consensus.0));
-    let as_peer = |(server, client): (ConsensusKey, Client)| {
-        client.as_peer(PeerKey { key: key.clone(), chain, server })
-    };
-    Ok(peers_with_apis(config)?.into_iter().map(as_peer).collect())
+/// The other nodes that the genesis names, and whether each has an address.
+fn named_in<'a>(
+    genesis: &'a Genesis,
+    me: &'a ConsensusKey,
+) -> impl Iterator<Item = (ConsensusKey, bool)> + 'a {
+    let others = genesis.validators.iter().filter(|validator| validator.consensus_key != *me);
+    let named = others.filter(|validator| !validator.endpoints.is_empty());
+    named.map(|validator| (validator.consensus_key, validator.endpoints.p2p.is_some()))
 }
 
 /// What is answered at the API while the node starts, which may take long.
@@ -243,7 +235,12 @@ struct Answering {
 }
 
 impl Starting {
-    fn begin(self, listener: &TcpListener, questions: Questions) -> Result<Answering, NodeError> {
+    fn begin(
+        self,
+        listener: &TcpListener,
+        asker: Asker,
+        peers: Vec<(ConsensusKey, Client)>,
+    ) -> Result<Answering, NodeError> {
         let address = listener.local_addr();
         let listener = listener.try_clone().map_err(|source| NodeError::Listen {
             address: address.unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into()),
@@ -263,7 +260,7 @@ impl Starting {
             let around = self.around.clone();
             tokio::select! {
                 () = self.answer(listener, &until) => {}
-                () = around.news.clone().follow(questions) => {}
+                () = around.news.clone().follow(asker, || peers.clone()) => {}
                 () = around.follow_certificates() => {}
                 () = given_up => {}
             }
@@ -340,7 +337,7 @@ fn assemble(
         pool: pool.clone(),
         chain: Arc::clone(&chain),
         metrics: Arc::clone(&metrics),
-        outbox: Some(outbox).filter(|_| !around.peers.is_empty()),
+        outbox: Some(outbox),
     });
     let shutdown = Shutdown::default();
     let (queue, arrivals) = AdmissionQueue::new(Arc::clone(&admission));
@@ -354,6 +351,7 @@ fn assemble(
         standing: watch::Sender::default(),
         outstanding: watch::Sender::default(),
         wake,
+        endpoints: config.settings.endpoints,
     });
     let parts = Parts {
         key,

@@ -52,12 +52,18 @@ impl PeerNews {
         fresh.map(|(key, heard)| (*key, *heard)).collect()
     }
 
-    /// Asks all peers, again and again.
-    pub(crate) async fn follow(self, questions: Questions) {
-        let Questions { peers, chain, me } = questions;
+    /// Asks all peers, again and again: those that `peers` returns each time.
+    pub(crate) async fn follow(
+        self,
+        asker: Asker,
+        peers: impl Fn() -> Vec<(ConsensusKey, Client)>,
+    ) {
+        let Asker { chain, me } = asker;
         loop {
-            let ask = |(key, client)| async move { (key, ask(client, &chain, &me).await) };
-            let answers = join_all(peers.iter().map(|(key, client)| ask((*key, client)))).await;
+            let ask = |(key, client): (ConsensusKey, Client)| async move {
+                (key, ask(&client, &chain, &me).await)
+            };
+            let answers = join_all(peers().into_iter().map(ask)).await;
             let answers = answers.into_iter().filter_map(|(key, answer)| Some((key, answer?)));
             self.0.lock().extend(answers);
             tokio::time::sleep(INTERVAL).await;
@@ -65,10 +71,9 @@ impl PeerNews {
     }
 }
 
-/// Whom to ask about this node.
-#[derive(Clone, Debug)]
-pub(crate) struct Questions {
-    pub(crate) peers: Vec<(ConsensusKey, Client)>,
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker {
     pub(crate) chain: Hash,
     pub(crate) me: ConsensusKey,
 }

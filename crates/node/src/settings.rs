@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de};
 use soma_engine::{ConsensusSecret, Contacts, Join, KEEP_BLOCKS_MIN, Peer, PeerAddress};
-use soma_protocol::{ConsensusKey, Genesis, SecretKey};
+use soma_protocol::{ConsensusKey, Endpoints, Genesis, Rejection, SecretKey};
 use soma_sdk::Trust;
-use soma_sdk::client::{check_url, without_login};
+use soma_sdk::client::{check_url, has_login, without_login};
 
 use crate::error::NodeError;
 
@@ -60,6 +60,9 @@ pub struct Settings {
     /// The blocks and the state of this node.
     #[serde(default)]
     pub history: HistorySettings,
+    /// Where this node is reached, which its validator says on the chain.
+    #[serde(default, skip_serializing_if = "Endpoints::is_empty")]
+    pub endpoints: Endpoints,
     /// The other nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerSettings>,
@@ -181,7 +184,7 @@ impl fmt::Debug for PeerSettings {
 }
 
 /// What the text of `config.toml` says about a setting or a table, in the order of the settings.
-const COMMENTS: [(&str, &str); 16] = [
+const COMMENTS: [(&str, &str); 17] = [
     (
         "api",
         "Where the HTTP API listens. It speaks plain HTTP: to publish it, put a proxy with TLS in \
@@ -206,8 +209,13 @@ const COMMENTS: [(&str, &str); 16] = [
          \"replay\" (execute all blocks).",
     ),
     (
+        "[endpoints]",
+        "Where this node is reached: p2p as HOST:PORT, and the url of its API. While it votes for \
+         a validator, it says so on the chain whenever that is not what the chain says.",
+    ),
+    (
         "[[peers]]",
-        "The other nodes: key, address (left out if the node connects to this one) and url of the \
+        "Other nodes, besides those that are on the chain: key, address (left out if the node connects to this one) and url of the \
          API. Above the tables, ca = FILE names certificates to trust besides the system's.",
     ),
 ];
@@ -228,6 +236,7 @@ impl Settings {
             pool: PoolLimits::default(),
             weights: WeightsLimits::default(),
             history: HistorySettings::default(),
+            endpoints: Endpoints::default(),
             peers,
         }
     }
@@ -248,6 +257,7 @@ impl Settings {
             let reason = format!("keep_blocks is less than {KEEP_BLOCKS_MIN}");
             return Err(de::Error::custom(reason));
         }
+        check_endpoints(&settings.endpoints).map_err(de::Error::custom)?;
         let peers = settings.peers.iter().map(PeerSettings::peer);
         let peers = peers.collect::<Result<_, _>>().map_err(de::Error::custom)?;
         soma_engine::check_peers(peers).map_err(de::Error::custom)?;
@@ -294,6 +304,23 @@ impl PeerSettings {
         let address = self.address.as_deref().map(str::parse::<PeerAddress>);
         Ok(Peer { key: self.key, address: address.transpose()? })
     }
+}
+
+/// Checks that nodes and clients can use these endpoints.
+///
+/// # Errors
+/// What is wrong.
+pub fn check_endpoints(endpoints: &Endpoints) -> Result<(), String> {
+    if let Some(p2p) = &endpoints.p2p {
+        p2p.parse::<PeerAddress>().map_err(|error| error.to_string())?;
+    }
+    if let Some(url) = &endpoints.url {
+        check_url(url).map_err(|error| error.to_string())?;
+        if has_login(url) {
+            return Err("everybody sees it: the URL must have no name and no password".into());
+        }
+    }
+    if endpoints.are_well_formed() { Ok(()) } else { Err(Rejection::BadEndpoints.to_string()) }
 }
 
 /// Everything that a node is started with.

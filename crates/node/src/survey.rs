@@ -68,8 +68,7 @@ impl Surveys {
     fn look(&self) {
         let (survey, needed, standing, holders) = self.duties.chain.read(|state, height| {
             let living: Vec<Model> = read::living_models(state).collect();
-            let (me, secret) = (self.duties.validator(state), &self.duties.secret);
-            let standing = Standing::of(state, height, &me, secret, &living);
+            let standing = Standing::of(state, height, &self.duties, &living);
             let survey = Survey::of(state, height, &living);
             (survey, Needed::of(state, &living), standing, holders(state, &living))
         });

@@ -177,7 +177,7 @@ impl Genesis {
             save_stake(draft, PoolId::Validator(address), &address, stake);
             if !validator.endpoints.is_empty() {
                 let endpoints = validator.endpoints.clone();
-                let record = EndpointsRecord { endpoints, epoch: Epoch(0) };
+                let record = EndpointsRecord { endpoints, since_ms: 0 };
                 draft.save(Key::endpoints(&address), &record);
             }
             validators.push(record);

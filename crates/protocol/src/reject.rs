@@ -162,7 +162,7 @@ rejections! {
         #[serde(with = "decimal")] free_bytes: u64,
     } = "a file of {size_bytes} bytes, but the network has room for {free_bytes}";
     BadEndpoints = "an endpoint has 1 to 260 printable ASCII characters and no space";
-    EndpointsSet { epoch: Epoch }
-        = "the validator has already said in epoch {epoch} where its node is reached";
+    EndpointsSet { #[serde(with = "decimal")] from_ms: u64 }
+        = "the validator said a moment ago where its node is reached; it may again from {from_ms}";
     EndpointsUnchanged = "the validator's node is already said to be reached there";
 }

@@ -706,6 +706,15 @@ pub fn check_url(url: &str) -> Result<(), SdkError> {
     Base::parse(url).map(drop)
 }
 
+/// Whether a URL that a stranger names may be another machine's: its host is no address that can
+/// only be this machine's own.
+pub fn names_another_machine(url: &str) -> bool {
+    let Ok(Base(url)) = Base::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+    address.map_or_else(|_| !is_this_machine(host), soma_os::net::names_another_machine)
+}
+
 /// Whether a URL has a name or a password for its server.
 pub fn has_login(url: &str) -> bool {
     Base::parse(url).is_ok_and(|base| base.has_login())

@@ -318,6 +318,10 @@ class Validator:
     next_key: str | None
     duty_key: str | None
     """The key that may send its duties, besides its account's."""
+    p2p: str | None
+    """Where other nodes connect to its node, as it says."""
+    url: str | None
+    """The URL of its node's API, as it says."""
     status: str
     """`ready`, `jailed`, `leaving`, `left` or `expelled`."""
     jailed_until: int | None

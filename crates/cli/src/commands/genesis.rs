@@ -7,12 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use soma_codes::Code;
 use soma_node::NodeFolder;
-use soma_node::genesis::{
-    Plan, Preset, check_endpoints, check_equal, read_entries, read_genesis, render,
-};
+use soma_node::genesis::{Plan, Preset, check_equal, read_entries, read_genesis, render};
 use soma_protocol::{Address, Amount, ConsensusKey, Hash};
 use soma_sdk::Text;
 
+use crate::endpoint_flags::EndpointFlags;
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::network;
@@ -74,12 +73,8 @@ pub(crate) struct Add {
     /// Stake to start with, in SOMA [default: the most that the plan allows].
     #[arg(long, value_name = "SOMA")]
     stake: Option<Amount>,
-    /// Where other nodes will connect to yours; left out if yours connects to them.
-    #[arg(long, value_name = "HOST:PORT")]
-    p2p: Option<String>,
-    /// The URL of its API, from which other nodes download weights files.
-    #[arg(long, value_name = "URL")]
-    api_url: Option<String>,
+    #[command(flatten)]
+    endpoints: EndpointFlags,
     /// Encrypt new keys with a passphrase, which `soma node init` and `soma node run` then need.
     #[arg(long)]
     encrypt: bool,
@@ -187,8 +182,7 @@ impl New {
 impl Add {
     fn run(self, global: &Global, output: &Output) -> Result {
         let plan = Plan::read(&self.plan)?;
-        let endpoints = Endpoints { p2p: self.p2p, url: self.api_url };
-        check_endpoints(&endpoints).map_err(Error::usage)?;
+        let endpoints = self.endpoints.endpoints()?;
         let stake = self.stake.unwrap_or(plan.stake_max());
         plan.check_stake(&self.output, stake)?;
         output_file::check(&self.output, Existing::Replaced)?;

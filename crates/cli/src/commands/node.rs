@@ -9,7 +9,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::Serialize;
 use soma_node::folder::{ACCOUNT, NodeFolder, NodeKeys};
-use soma_node::genesis::{Entry, read_entries, read_genesis};
+use soma_node::genesis::read_genesis;
 use soma_node::settings::{PeerSettings, Settings};
 use soma_node::{NodeConfig, NodeFailure};
 use soma_protocol::{Address, ConsensusKey, Hash, SecretKey, hex};
@@ -17,6 +17,7 @@ use soma_sdk::api::text::Text;
 use soma_sdk::keys::Protection;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::endpoint_flags::EndpointFlags;
 use crate::error::Result;
 use crate::global::Global;
 use crate::network;
@@ -62,9 +63,8 @@ pub(crate) struct Init {
     /// Another node, as KEY@HOST:PORT or KEY@HOST:PORT=URL; repeat for more.
     #[arg(long, value_name = "PEER")]
     peer: Vec<PeerArgument>,
-    /// An entry of the genesis, or a folder of entries, whose nodes become peers; repeat for more.
-    #[arg(long, value_name = "FILE")]
-    entry: Vec<PathBuf>,
+    #[command(flatten)]
+    endpoints: EndpointFlags,
     /// Encrypt its keys with a passphrase, which `soma node run` then needs.
     #[arg(long)]
     encrypt: bool,
@@ -108,6 +108,8 @@ pub(crate) struct Run {
     /// How to obtain the state (overrides config.toml).
     #[arg(long, value_enum, value_name = "WAY")]
     join: Option<Join>,
+    #[command(flatten)]
+    endpoints: EndpointFlags,
     /// Vote although nothing shows how the key voted before: only if it votes nowhere else.
     #[arg(long)]
     vote_without_record: bool,
@@ -243,10 +245,9 @@ impl Init {
         let passphrase = passphrase.as_ref().map(|text| text.as_str());
         let keys = NodeKeys::of(&self.dir, passphrase)?;
         let consensus = &keys.consensus;
-        let mut peers: Vec<PeerSettings> = self.peer.into_iter().map(|peer| peer.0).collect();
-        let entries = read_entries(&self.entry)?;
-        peers.extend(Entry::peers(&entries, &genesis, &ConsensusKey(consensus.address().0))?);
-        let settings = Settings::new(self.api, self.listen, peers);
+        let peers = self.peer.into_iter().map(|peer| peer.0).collect();
+        let mut settings = Settings::new(self.api, self.listen, peers);
+        settings.endpoints = self.endpoints.endpoints()?;
         let protection = passphrase.map_or(Protection::Local, Protection::Passphrase);
         let folder = NodeFolder::create(&self.dir, &genesis, &settings, &keys, protection)?;
         let identity = Identity::of(&folder, keys.account.address(), consensus);
@@ -266,7 +267,12 @@ impl Init {
 impl Run {
     fn run(self, global: &Global, output: &Output) -> Result {
         log(self.log, self.log_format);
-        let folder = NodeFolder::open(&self.dir)?;
+        let mut folder = NodeFolder::open(&self.dir)?;
+        let endpoints = self.endpoints.endpoints()?;
+        if !endpoints.is_empty() {
+            // Kept: the node must not say something else after its next start.
+            folder.write(Settings { endpoints, ..folder.settings().clone() })?;
+        }
         let passphrase = network::node_passphrase(&self.dir, global)?;
         let passphrase = passphrase.as_ref().map(|text| text.as_str());
         let mut config = folder.config(passphrase)?;

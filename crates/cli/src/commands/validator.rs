@@ -197,10 +197,13 @@ fn line(validator: &Validator) -> String {
         (ValidatorStatus::Jailed, Some(until)) => format!("jailed until epoch {until}"),
         (status, _) => format!("{status:?}").to_lowercase(),
     };
-    let duty_key =
-        validator.duty_key.map_or_else(String::new, |key| format!("          duty key {key}\n"));
+    let fact = |name: &str, value: &Option<String>| {
+        value.as_ref().map_or_else(String::new, |value| format!("          {name:<8} {value}\n"))
+    };
+    let duty_key = fact("duty key", &validator.duty_key.map(|key| key.to_string()));
+    let place = fact("node", &validator.p2p) + &fact("API", &validator.url);
     format!(
-        "seat {seat:>3}  {}\n{duty_key}          stake {:<12} counts {counts:<12} commission \
+        "seat {seat:>3}  {}\n{duty_key}{place}          stake {:<12} counts {counts:<12} commission \
          {}.{:02} %  {status}\n",
         validator.address,
         Amount(validator.stake.0),

@@ -1,4 +1,4 @@
-//! Three operators start a network and a fourth node joins, with the commands of
+//! Three operators start a network, a fourth node joins and moves, with the commands of
 //! docs/guides/start-a-network.md and nothing else.
 
 use std::net::TcpListener;
@@ -25,6 +25,12 @@ fn blocks(who: &str) -> Vec<String> {
     shell.filter_map(|block| block.strip_prefix(title.as_str())).map(str::to_owned).collect()
 }
 
+/// Two addresses that are free.
+fn places() -> [String; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().to_string())
+}
+
 /// Somebody's machine: a folder, a home, and addresses.
 struct Host {
     dir: PathBuf,
@@ -38,11 +44,21 @@ impl Host {
     fn new(world: &Path, name: &'static str) -> Self {
         let dir = world.join(name);
         std::fs::create_dir_all(dir.join("entries")).unwrap();
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let (p2p, api) = (free(), free());
-        let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
-        let (p2p, api) = (address(&p2p), address(&api));
+        let [p2p, api] = places();
         Self { dir, name, p2p, api, variables: Vec::new() }
+    }
+
+    /// The same node at another place.
+    fn moved(&self) -> Self {
+        let [p2p, api] = places();
+        let config = self.dir.join(self.name).join("config.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let listens = |name: &str, from: &str, to: &str, text: String| {
+            text.replace(&format!("{name} = \"{from}\""), &format!("{name} = \"{to}\""))
+        };
+        let text = listens("listen", &self.p2p, &p2p, text);
+        std::fs::write(&config, listens("api", &self.api, &api, text)).unwrap();
+        Self { dir: self.dir.clone(), name: self.name, p2p, api, variables: Vec::new() }
     }
 
     fn url(&self) -> String {
@@ -111,7 +127,7 @@ fn copy(from: &Host, to: &Host, file: &str, folder: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_operators_start_a_network_as_the_guide_says_and_a_fourth_joins() {
+async fn three_operators_start_a_network_as_the_guide_says_and_a_fourth_joins_and_moves() {
     let world = tempfile::tempdir().unwrap();
     let mut hosts = ["alice", "bob", "carol"].map(|name| Host::new(world.path(), name));
     let start = humantime::format_rfc3339_seconds(SystemTime::now() + START_IN).to_string();
@@ -157,16 +173,13 @@ async fn three_operators_start_a_network_as_the_guide_says_and_a_fourth_joins() 
     joins(world.path(), &mut hosts).await;
 }
 
-/// A fourth node is registered and follows.
+/// A fourth node is registered, follows, and moves.
 async fn joins(world: &Path, hosts: &mut [Host; 3]) {
     let steps = blocks("a newcomer");
     let [init, register] = steps.as_slice() else { panic!("{steps:?}") };
     let pays = blocks("the first operator");
     let mut dora = Host::new(world, "dora");
     copy(&hosts[0], &dora, "genesis.json", "");
-    for host in hosts.iter() {
-        copy(host, &dora, &format!("{}.json", host.name), "entries");
-    }
     dora.follow(init);
     let dir = dora.dir.join("dora");
     let shown = dora.json(&["node", "show", "--dir", dir.to_str().unwrap()]);
@@ -176,10 +189,23 @@ async fn joins(world: &Path, hosts: &mut [Host; 3]) {
         hosts[0].follow(block);
     }
     dora.variables.push(("FIRST".to_owned(), hosts[0].url()));
-    let _node = dora.follow(register).unwrap();
+    let node = dora.follow(register).unwrap();
     let height = hosts[0].height().await;
     until("the newcomer follows", async || dora.height().await > height + 2).await;
-    let list = hosts[1].json(&["validator", "list"]);
-    let all = list.as_array().unwrap();
-    assert!(all.len() == 4 && all.iter().any(|validator| validator["address"] == *address));
+    let said = async |place: &Host| {
+        let list = hosts[1].json(&["validator", "list"]);
+        let all = list.as_array().unwrap().clone();
+        assert_eq!(all.len(), 4);
+        let ours = all.into_iter().find(|validator| validator["address"] == *address).unwrap();
+        ours["p2p"] == *place.p2p && ours["url"] == *place.url()
+    };
+    until("the newcomer says where it is", async || said(&dora).await).await;
+
+    drop(node);
+    let moved = dora.moved();
+    let [moves] = blocks("who moves").try_into().unwrap();
+    let _node = moved.follow(&moves).unwrap();
+    let height = hosts[0].height().await;
+    until("it follows from its new place", async || moved.height().await > height + 2).await;
+    until("it says where it is now", async || said(&moved).await).await;
 }

@@ -4,14 +4,15 @@
 
 use std::collections::BTreeSet;
 
+use soma_os::clock::now_ms;
 use soma_protocol::record::{Model, TargetStatus, Validator, ValidatorStatus};
 use soma_protocol::storage::{self, Challenge};
 use soma_protocol::{
-    Action, Address, Amount, Epoch, ModelId, Phase, StateRead, action, commitment, query, read,
+    Action, Address, Amount, Endpoints, Epoch, ModelId, Phase, StateRead, action, commitment,
+    query, read,
 };
 
-use soma_sdk::Secret;
-
+use super::Duties;
 use super::audit::Subject;
 use super::beacon;
 use crate::weights::Ciphertext;
@@ -43,14 +44,14 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// What a validator owes whose beacons follow from `secret`; `living` are all living models.
+    /// What the validator owes for which `duties` are done; `living` are all living models.
     pub(crate) fn of(
         state: &dyn StateRead,
         height: u64,
-        me: &Address,
-        secret: &Secret,
+        duties: &Duties,
         living: &[Model],
     ) -> Self {
+        let me = &duties.validator(state);
         let epoch = read::clock(state).epoch;
         let has_seat = read::committee(state).seats_validator(me);
         let published = if has_seat { published(state, me) } else { Vec::new() };
@@ -59,7 +60,7 @@ impl Standing {
         Self {
             height,
             epoch,
-            actions: actions(state, me, secret, has_seat),
+            actions: actions(state, me, duties, has_seat),
             unattested: if has_seat && is_registered {
                 unattested(state, me, living)
             } else {
@@ -74,7 +75,8 @@ impl Standing {
     }
 }
 
-fn actions(state: &dyn StateRead, me: &Address, secret: &Secret, has_seat: bool) -> Vec<Action> {
+fn actions(state: &dyn StateRead, me: &Address, duties: &Duties, has_seat: bool) -> Vec<Action> {
+    let secret = &duties.secret;
     let chain = query::chain(state);
     let Some(validator) = read::validator(state, me).filter(Validator::is_registered) else {
         return Vec::new();
@@ -94,11 +96,21 @@ fn actions(state: &dyn StateRead, me: &Address, secret: &Secret, has_seat: bool)
             hidden.filter(|beacon| beacon.commitment == commitment::beacon(&id, me, epoch, &value));
         due.extend(ours.map(|_| Action::RevealBeacon(action::RevealBeacon { epoch, value })));
     }
+    due.extend(moved(state, me, &duties.endpoints));
     // A validator that was jailed for absence returns by itself, if its account can pay for that.
     if validator.status == ValidatorStatus::Jailed && epoch >= validator.jailed_until {
         due.push(Action::ReturnValidator(action::ReturnValidator {}));
     }
     due
+}
+
+/// Says where the node of a validator is, unless the chain says so.
+fn moved(state: &dyn StateRead, me: &Address, endpoints: &Endpoints) -> Option<Action> {
+    let known = read::endpoints(state, me).unwrap_or_default();
+    let may = now_ms() >= known.until_ms(&read::params(state));
+    let is_due = !endpoints.is_empty() && known.endpoints != *endpoints && may;
+    let (last_ms, endpoints) = (known.since_ms, endpoints.clone());
+    is_due.then_some(Action::SetEndpoints(action::SetEndpoints { last_ms, endpoints }))
 }
 
 fn unattested(

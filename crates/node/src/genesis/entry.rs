@@ -4,17 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use soma_engine::PeerAddress;
 use soma_os::data;
 use soma_protocol::{
-    Address, Amount, ConsensusKey, Endpoints, Genesis, Hash, Rejection, SecretKey,
+    Address, Amount, ConsensusKey, Endpoints, Hash, SecretKey,
     entry::{entry_is_signed, possession_is_proved, sign_entry},
     hex,
 };
-use soma_sdk::client::{check_url, has_login};
 
 use super::GenesisError;
-use crate::settings::PeerSettings;
+use crate::settings::check_endpoints;
 
 const SCHEMA: &str = "soma-genesis-entry/1";
 /// Size limit of an entry.
@@ -24,23 +22,6 @@ const ENTRIES_MAX: usize = 4_096;
 
 /// An entry and the file that it is in.
 pub type NamedEntry = (PathBuf, Entry);
-
-/// Checks that nodes and clients can use these endpoints.
-///
-/// # Errors
-/// What is wrong.
-pub fn check_endpoints(endpoints: &Endpoints) -> Result<(), String> {
-    if let Some(p2p) = &endpoints.p2p {
-        p2p.parse::<PeerAddress>().map_err(|error| error.to_string())?;
-    }
-    if let Some(url) = &endpoints.url {
-        check_url(url).map_err(|error| error.to_string())?;
-        if has_login(url) {
-            return Err("everybody sees it: the URL must have no name and no password".into());
-        }
-    }
-    if endpoints.are_well_formed() { Ok(()) } else { Err(Rejection::BadEndpoints.to_string()) }
-}
 
 /// A validator of a new network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,36 +118,6 @@ impl Entry {
     /// Where its node is reached.
     pub fn endpoints(&self) -> Endpoints {
         Endpoints { p2p: self.p2p.clone(), url: self.url.clone() }
-    }
-
-    /// The nodes of a genesis as peers of the node with the key `own`, which is left out.
-    ///
-    /// # Errors
-    /// [`GenesisError::NotInGenesis`]; [`GenesisError::Unsigned`].
-    pub fn peers(
-        entries: &[NamedEntry],
-        genesis: &Genesis,
-        own: &ConsensusKey,
-    ) -> Result<Vec<PeerSettings>, GenesisError> {
-        let mut peers = Vec::new();
-        for (path, entry) in entries {
-            let Self { address, consensus_key, .. } = *entry;
-            let path = || path.clone();
-            let known = genesis.validators.iter().any(|validator| {
-                validator.address == address && validator.consensus_key == consensus_key
-            });
-            if !known {
-                return Err(GenesisError::NotInGenesis { path: path(), address });
-            }
-            if let Some(what) = entry.unproved() {
-                return Err(GenesisError::Unsigned { path: path(), what, address });
-            }
-            if consensus_key != *own {
-                let Endpoints { p2p: address, url } = entry.endpoints();
-                peers.push(PeerSettings { key: consensus_key, address, url });
-            }
-        }
-        Ok(peers)
     }
 }
 

@@ -221,7 +221,7 @@ impl Plan {
         Hash::of_parts("soma genesis plan", &[&bytes.expect("writing to a vector cannot fail")])
     }
 
-    /// The signed entry of a validator with these keys, this stake, and a node at `reach`.
+    /// The signed entry of a validator with these keys, this stake, and a node at these endpoints.
     pub fn enter(
         &self,
         account: &SecretKey,
@@ -229,7 +229,7 @@ impl Plan {
         stake: Amount,
         endpoints: Endpoints,
     ) -> Entry {
-        Entry::sign(self.chain(), self.hash(), account, consensus, stake, reach)
+        Entry::sign(self.chain(), self.hash(), account, consensus, stake, endpoints)
     }
 
     /// The genesis of this plan with these entries, in whatever order they are.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use soma_codes::Coded as _;
-use soma_protocol::{Amount, Genesis, SecretKey};
+use soma_protocol::{Amount, Endpoints, Genesis, SecretKey};
 
 use super::{Entry, GenesisError, NamedEntry, Plan, Preset, check_equal, read_entries, render};
 
@@ -202,16 +202,11 @@ fn a_file_that_is_no_entry_is_named() {
 }
 
 #[test]
-fn the_other_validators_of_a_genesis_are_peers_and_nobody_else() {
-    let named = entries(1..=3);
-    let genesis = plan().assemble(&named).unwrap();
-    let own = named[1].1.consensus_key;
-    let peers = Entry::peers(&named, &genesis, &own).unwrap();
-    assert_eq!(peers.len(), 2);
-    assert_eq!(peers[0].address.as_deref(), Some("host-1:8646"));
-    assert_eq!(peers[1].url.as_deref(), Some("http://host-3"));
-    let unknown = Entry::peers(&entries([4]), &genesis, &own).unwrap_err();
-    assert_eq!(unknown.code().as_str(), "entry_of_other_plan");
+fn a_genesis_says_where_its_validators_are() {
+    let genesis = plan().assemble(&entries(1..=3)).unwrap();
+    let places: Vec<_> = genesis.validators.iter().map(|one| &one.endpoints).collect();
+    assert!(places.iter().any(|place| place.p2p.as_deref() == Some("host-1:8646")));
+    assert!(places.iter().any(|place| place.url.as_deref() == Some("http://host-3")));
 }
 
 #[test]

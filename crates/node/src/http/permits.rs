@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, Query, Request};
 use axum::http::{HeaderMap, header, request};
 use serde::Deserialize;
 use soma_os::clock::now_ms;
-use soma_protocol::{Address, Hash};
+use soma_protocol::{Address, Hash, read};
 use soma_sdk::api::permit::{PERMIT, PeerPermit, UploadPermit};
 use soma_sdk::api::routes;
 
@@ -86,7 +86,11 @@ fn peer(api: &Api, request: &Request) -> Option<Holder> {
     let (begin, _) = routes::CIPHERTEXT.split_once("{hash}")?;
     let hash: Hash = request.uri().path().strip_prefix(begin)?.parse().ok()?;
     let permit: PeerPermit = permit(request.headers())?;
-    let is_peer = api.health.around.peers.contains_key(&permit.peer)
+    let is_seated = || {
+        let seats = api.chain.read(|state, _| read::committee(state).seats);
+        seats.iter().any(|seat| seat.consensus_key == permit.peer)
+    };
+    let is_peer = (api.health.around.peers.contains_key(&permit.peer) || is_seated())
         && permit.permits(&api.chain.id, &api.key, &hash, now_ms());
     is_peer.then_some(Holder::Peer(permit.peer))
 }

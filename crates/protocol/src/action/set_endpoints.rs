@@ -1,19 +1,20 @@
 //! A validator says where its node is reached, so that nobody has to be told in another way when it
-//! moves. Free, and at most once in an epoch.
+//! moves. Free, and therefore not often.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use super::context::{Apply, Context, check_epoch};
+use super::context::{Apply, Context};
 use crate::record::{Endpoints, EndpointsRecord};
 use crate::state::Key;
-use crate::{Epoch, Event, Rejection, read};
+use crate::{Event, Rejection, decimal, read};
 
 /// A validator says where its node is reached. A duty, if that has changed.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct SetEndpoints {
-    /// The current epoch.
-    pub epoch: Epoch,
+    /// When it said so last, in ms of block time, or 0: nobody brings back what it said before.
+    #[serde(with = "decimal")]
+    pub last_ms: u64,
     /// Where its node is reached from now on.
     #[serde(flatten)]
     pub endpoints: Endpoints,
@@ -23,20 +24,21 @@ impl Apply for SetEndpoints {
     const DUTY: bool = true;
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
-        let (epoch, validator) = (context.clock.epoch, context.validator()?.address);
-        check_epoch(self.epoch, epoch)?;
+        let validator = context.validator()?.address;
         if !self.endpoints.are_well_formed() {
             return Err(Rejection::BadEndpoints);
         }
-        let former = read::endpoints(&context.state, &validator);
-        if former.as_ref().is_some_and(|former| former.epoch == epoch) {
-            return Err(Rejection::EndpointsSet { epoch });
+        let now_ms = context.block.timestamp_ms;
+        let former = read::endpoints(&context.state, &validator).unwrap_or_default();
+        let from_ms = former.until_ms(&context.config.params);
+        if now_ms < from_ms || self.last_ms != former.since_ms {
+            return Err(Rejection::EndpointsSet { from_ms });
         }
-        if former.map(|former| former.endpoints).unwrap_or_default() == self.endpoints {
+        if former.endpoints == self.endpoints {
             return Err(Rejection::EndpointsUnchanged);
         }
         let endpoints = self.endpoints.clone();
-        let record = EndpointsRecord { endpoints: endpoints.clone(), epoch };
+        let record = EndpointsRecord { endpoints: endpoints.clone(), since_ms: now_ms };
         context.state.save(Key::endpoints(&validator), &record);
         context.events.push(Event::EndpointsSet { validator, endpoints });
         Ok(())

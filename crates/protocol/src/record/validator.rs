@@ -6,7 +6,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::record::{NextCommission, Pool};
+use crate::record::{NextCommission, Params, Pool};
 use crate::{Address, Amount, ConsensusKey, Epoch, decimal};
 
 /// Maximum number of registered validators, including in genesis.
@@ -104,13 +104,24 @@ impl Endpoints {
     }
 }
 
+/// How often a validator may say in an epoch where its node is reached.
+const MOVES_PER_EPOCH: u64 = 144;
+
 /// Where a validator's node is reached. Kept as long as it is registered.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct EndpointsRecord {
     /// Where.
     pub endpoints: Endpoints,
-    /// The epoch in which the validator said so; 0 for genesis.
-    pub epoch: Epoch,
+    /// Time of the block in which the validator said so, in ms; 0 for genesis.
+    pub since_ms: u64,
+}
+
+impl EndpointsRecord {
+    /// Block time from which the validator may say something else, in ms.
+    pub fn until_ms(&self, params: &Params) -> u64 {
+        let pause_ms = params.epoch_ms.checked_div(MOVES_PER_EPOCH).unwrap_or(0);
+        self.since_ms.saturating_add(pause_ms)
+    }
 }
 
 /// The registered validators in their fixed order, without those that have left.

@@ -209,9 +209,9 @@ fn any_action_of_validators() -> impl Strategy<Value = Action> {
         (any::<[u8; 32]>(), bytes_64()).prop_map(|(duty_key, proof)| {
             Action::SetDutyKey(action::SetDutyKey { duty_key: Address(duty_key), proof })
         }),
-        (any::<u32>(), any::<Option<String>>(), any::<Option<String>>()).prop_map(
-            |(epoch, p2p, url)| Action::SetEndpoints(action::SetEndpoints {
-                epoch: Epoch(epoch),
+        (any::<u64>(), any::<Option<String>>(), any::<Option<String>>()).prop_map(
+            |(last_ms, p2p, url)| Action::SetEndpoints(action::SetEndpoints {
+                last_ms,
                 endpoints: Endpoints { p2p, url },
             })
         ),

@@ -378,12 +378,19 @@ fn a_duty_key_sends_duties_and_nothing_else_until_the_account_names_another() {
 
 /// A validator says where its node is reached.
 pub(crate) fn set_endpoints(world: &World, p2p: Option<&str>) -> Action {
+    set_endpoints_of(world, VALIDATOR, p2p)
+}
+
+/// The same for another validator.
+pub(crate) fn set_endpoints_of(world: &World, person: Person, p2p: Option<&str>) -> Action {
+    let last = read::endpoints(&world.state, &person.address());
     let endpoints = Endpoints { p2p: p2p.map(str::to_owned), url: None };
-    Action::SetEndpoints(action::SetEndpoints { epoch: world.epoch(), endpoints })
+    let last_ms = last.map_or(0, |last| last.since_ms);
+    Action::SetEndpoints(action::SetEndpoints { last_ms, endpoints })
 }
 
 #[test]
-fn a_validator_or_its_duty_key_says_once_an_epoch_where_its_node_is_and_others_cannot() {
+fn a_validator_or_its_duty_key_says_where_its_node_is_and_nobody_else() {
     let mut world = World::with(|_| ());
     let found = |world: &World| {
         let record = read::endpoints(&world.state, &VALIDATOR.address());
@@ -401,18 +408,27 @@ fn a_validator_or_its_duty_key_says_once_an_epoch_where_its_node_is_and_others_c
     world.must(VALIDATOR, set_duty_key(&world, VALIDATOR, &OTHER.key()));
     world.must(OTHER, set_endpoints(&world, first));
     assert_eq!(found(&world).as_deref(), first);
-    let again = set_endpoints(&world, second);
-    let epoch = world.epoch();
-    assert_eq!(world.act(VALIDATOR, again.clone()), Err(Rejection::EndpointsSet { epoch }));
-    world.go_to_next_epoch();
-    let expected = world.epoch();
-    let old = Err(Rejection::WrongEpoch { expected, found: epoch });
-    assert_eq!(world.act(VALIDATOR, again), old, "nobody brings an old word back");
+    let back = set_endpoints(&world, second);
+    world.must(VALIDATOR, back.clone());
+    world.must(VALIDATOR, set_endpoints(&world, first));
+    let old = world.act(VALIDATOR, back);
+    assert!(matches!(old, Err(Rejection::EndpointsSet { .. })), "nobody brings an old word back");
     world.must(VALIDATOR, set_endpoints(&world, second));
     assert_eq!(found(&world).as_deref(), second);
-    world.go_to_next_epoch();
     world.must(VALIDATOR, set_endpoints(&world, None));
     assert_eq!(found(&world), None);
+}
+
+#[test]
+fn where_a_node_is_changes_for_free_and_therefore_not_often() {
+    let mut world = World::with(|genesis| genesis.params.epoch_ms = 144 * 60_000);
+    world.must(VALIDATOR, set_endpoints(&world, Some("first:1")));
+    let said_ms = world.now_ms;
+    let next = set_endpoints(&world, Some("second:1"));
+    let from_ms = said_ms + 60_000;
+    assert_eq!(world.act(VALIDATOR, next.clone()), Err(Rejection::EndpointsSet { from_ms }));
+    world.now_ms = from_ms;
+    world.must(VALIDATOR, next);
 }
 
 #[test]
@@ -432,7 +448,7 @@ fn whoever_is_no_longer_registered_is_reached_nowhere() {
     }
     assert_eq!(read::endpoints(&world.state, &second), None);
     assert_eq!(
-        world.act(SECOND_VALIDATOR, set_endpoints(&world, Some("back:1"))),
+        world.act(SECOND_VALIDATOR, set_endpoints_of(&world, SECOND_VALIDATOR, Some("back:1"))),
         Err(Rejection::NotValidator)
     );
 }

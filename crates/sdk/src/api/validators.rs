@@ -35,6 +35,10 @@ pub struct Validator {
     pub next_key: Option<HashText>,
     /// The key that may send its duties, besides its account's.
     pub duty_key: Option<AddressText>,
+    /// Where other nodes connect to its node, as it says; null if it connects to them.
+    pub p2p: Option<String>,
+    /// The URL of its node's API, as it says.
+    pub url: Option<String>,
     /// Its seat in the committee, from 0; null without a seat.
     pub seat: Option<u32>,
     /// The stake that its seat counts in this epoch, in base units; null without a seat.

@@ -2,7 +2,8 @@
 
 use soma_protocol::record::{self, ProposalStatus as Fate, ValidatorStatus as Standing};
 use soma_protocol::{
-    Address, ConsensusKey, Epoch, Hash, ModelId, PoolId, ProposalId, Seat, StateRead, query, read,
+    Address, ConsensusKey, Endpoints, Epoch, Hash, ModelId, PoolId, ProposalId, Seat, StateRead,
+    query, read,
 };
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{
@@ -17,16 +18,18 @@ const CHANGES_MAX: u32 = 64;
 pub(crate) fn validators(state: &dyn StateRead) -> Vec<Validator> {
     let seats = read::committee(state).seats;
     let registered = read::validators(state).into_iter();
-    registered.map(|record| with_seat(&record, &seats)).collect()
+    registered.map(|record| with_seat(state, &record, &seats)).collect()
 }
 
 /// A validator, if there is or was one with this address.
 pub(crate) fn validator(state: &dyn StateRead, address: &Address) -> Option<Validator> {
     let record = read::validator(state, address)?;
-    Some(with_seat(&record, &read::committee(state).seats))
+    Some(with_seat(state, &record, &read::committee(state).seats))
 }
 
-fn with_seat(record: &record::Validator, seats: &[Seat]) -> Validator {
+fn with_seat(state: &dyn StateRead, record: &record::Validator, seats: &[Seat]) -> Validator {
+    let endpoints = read::endpoints(state, &record.address);
+    let Endpoints { p2p, url } = endpoints.map(|record| record.endpoints).unwrap_or_default();
     let seat = (0..).zip(seats).find(|(_, seat)| seat.validator == record.address);
     let (status, jailed_until) = match record.status {
         Standing::Ready => (ValidatorStatus::Ready, None),
@@ -41,6 +44,8 @@ fn with_seat(record: &record::Validator, seats: &[Seat]) -> Validator {
         consensus_key: key(record.consensus_key),
         next_key: record.next_key.map(key),
         duty_key: record.duty_key.map(Text),
+        p2p,
+        url,
         seat: seat.map(|(number, _)| number),
         seat_stake: seat.map(|(_, seat)| seat.stake.into()),
         status,

@@ -1,0 +1,95 @@
+//! The other nodes whose APIs are known: those of the settings, and those of the validators with a
+//! seat that say on the chain where they are. What the chain says may be anything, so only the
+//! hashes of what such a node sends are trusted.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use soma_protocol::{ConsensusKey, Hash, SecretKey, StateRead, read};
+use soma_sdk::keys::PeerKey;
+use soma_sdk::{Client, Trust, client::names_another_machine};
+
+use crate::error::NodeError;
+use crate::settings::NodeConfig;
+
+/// Where a node's API is, as the chain says.
+type Place = (ConsensusKey, String);
+
+/// The other nodes, with a client for each. Connections belong to the thread that opened them, so
+/// each thread has neighbors of its own.
+pub(crate) struct Neighbors {
+    configured: Vec<(ConsensusKey, Client)>,
+    /// Those of the chain that are not configured.
+    of_chain: Mutex<BTreeMap<Place, Client>>,
+    trust: Trust,
+    key: SecretKey,
+    chain: Hash,
+    /// Whether this machine is the whole network, so that others may be on it.
+    is_local: bool,
+}
+
+impl Neighbors {
+    /// Those of the settings, and later also those of the chain.
+    ///
+    /// # Errors
+    /// If the settings name a URL or certificates that cannot be used.
+    pub(crate) fn of(config: &NodeConfig) -> Result<Self, NodeError> {
+        let mut neighbors = Self {
+            configured: Vec::new(),
+            of_chain: Mutex::default(),
+            trust: config.trust()?,
+            key: SecretKey::from_bytes(&config.consensus.0),
+            chain: config.genesis.chain_id(),
+            is_local: config.settings.listen.ip().is_loopback(),
+        };
+        for peer in &config.settings.peers {
+            if let Some(url) = &peer.url {
+                let client = neighbors.client(peer.key, url)?;
+                neighbors.configured.push((peer.key, client));
+            }
+        }
+        Ok(neighbors)
+    }
+
+    /// A client of a node, which gives a place for files to who shows its key.
+    fn client(&self, server: ConsensusKey, url: &str) -> Result<Client, NodeError> {
+        let client = Client::trusting(url, &self.trust)?.without_retries();
+        Ok(client.as_peer(PeerKey { key: self.key.clone(), chain: self.chain, server }))
+    }
+
+    /// Those of the settings.
+    pub(crate) fn configured(&self) -> Vec<(ConsensusKey, Client)> {
+        self.configured.clone()
+    }
+
+    /// All: those of the settings first.
+    pub(crate) fn all(&self, state: &dyn StateRead) -> Vec<(ConsensusKey, Client)> {
+        let mut of_chain = self.of_chain.lock();
+        let mut known = std::mem::take(&mut *of_chain);
+        for place in self.places(state) {
+            let client = known.remove(&place).or_else(|| self.client(place.0, &place.1).ok());
+            if let Some(client) = client {
+                of_chain.insert(place, client);
+            }
+        }
+        let others = of_chain.iter().map(|((key, _), client)| (*key, client.clone()));
+        self.configured.iter().cloned().chain(others).collect()
+    }
+
+    /// Where the validators with a seat say that they are, but for this node and those of the
+    /// settings.
+    fn places(&self, state: &dyn StateRead) -> Vec<Place> {
+        let me = ConsensusKey(self.key.address().0);
+        let is_new = |key: &ConsensusKey| {
+            *key != me && !self.configured.iter().any(|(configured, _)| configured == key)
+        };
+        let seats = read::committee(state).seats;
+        let seats = seats.into_iter().filter(|seat| is_new(&seat.consensus_key));
+        let place = seats.filter_map(|seat| {
+            let url = read::endpoints(state, &seat.validator)?.endpoints.url?;
+            let may_ask = self.is_local || names_another_machine(&url);
+            may_ask.then_some((seat.consensus_key, url))
+        });
+        place.collect()
+    }
+}
