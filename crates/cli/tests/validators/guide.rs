@@ -107,7 +107,10 @@ impl Host {
         assert!(output.status.success(), "{}: {block}\n{said}", self.name);
         let run = run.first()?;
         let log = std::fs::File::create(self.dir.join("log")).unwrap();
-        let child = self.shell(&format!("exec {run}")).stdout(Stdio::null()).stderr(log).spawn();
+        let is_variable = |line: &&&str| line.starts_with("P2P=") || line.starts_with("API=");
+        let variables: Vec<&str> = rest.iter().filter(is_variable).copied().collect();
+        let script = format!("{}\nexec {run}", variables.join("\n"));
+        let child = self.shell(&script).stdout(Stdio::null()).stderr(log).spawn();
         Some(Process(child.unwrap()))
     }
 
