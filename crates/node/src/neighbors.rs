@@ -93,3 +93,76 @@ impl Neighbors {
         place.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use soma_protocol::record::Params;
+    use soma_protocol::{Amount, Architecture, Endpoints, Genesis, GenesisValidator, MemoryState};
+
+    use super::{ConsensusKey, Mutex, Neighbors, SecretKey, Trust};
+
+    fn key(number: u8) -> SecretKey {
+        SecretKey::from_bytes(&[number; 32])
+    }
+
+    fn consensus_key(number: u8) -> ConsensusKey {
+        ConsensusKey(key(number).address().0)
+    }
+
+    /// A chain on which validators say that their APIs are at these URLs.
+    fn chain(urls: &[&str]) -> MemoryState {
+        let validator = |(number, url): (u8, &&str)| GenesisValidator {
+            address: key(100 + number).address(),
+            consensus_key: consensus_key(number),
+            stake: Amount::soma(10),
+            endpoints: Endpoints { p2p: None, url: Some((*url).to_owned()) },
+        };
+        let genesis = Genesis {
+            chain: "chain".to_owned(),
+            timestamp_ms: 0,
+            params: Params::local(),
+            architecture: Architecture::nano(),
+            accounts: Vec::new(),
+            validators: (1..).zip(urls).map(validator).collect(),
+            models: Vec::new(),
+            operator: None,
+        };
+        let mut state = MemoryState::default();
+        state.apply(&genesis.state().unwrap());
+        state
+    }
+
+    #[test]
+    fn seats_are_asked_where_the_chain_says_but_never_on_this_machine() {
+        let urls = [
+            "http://own.example.org",
+            "https://second.example.org/soma",
+            "http://configured.example.org",
+            "http://127.0.0.1:22",
+            "http://[::1]:1",
+            "http://169.254.169.254",
+            "http://localhost:9",
+            "nonsense",
+        ];
+        let mut neighbors = Neighbors {
+            configured: Vec::new(),
+            of_chain: Mutex::default(),
+            trust: Trust::system(),
+            key: key(1),
+            chain: soma_protocol::Hash([0; 32]),
+            is_local: false,
+        };
+        let configured = neighbors.client(consensus_key(3), "http://elsewhere").unwrap();
+        neighbors.configured.push((consensus_key(3), configured));
+        let state = chain(&urls);
+        for _ in 0..2 {
+            let all = neighbors.all(&state);
+            let found: Vec<_> = all.iter().map(|(key, client)| (*key, client.url())).collect();
+            let second = (consensus_key(2), "https://second.example.org/soma");
+            assert_eq!(found, [(consensus_key(3), "http://elsewhere"), second]);
+        }
+        neighbors.is_local = true;
+        assert_eq!(neighbors.all(&state).len(), 6, "a network on one machine");
+        assert_eq!(neighbors.all(&chain(&urls[..1])).len(), 1, "who has left is forgotten");
+    }
+}

@@ -215,8 +215,9 @@ const COMMENTS: [(&str, &str); 17] = [
     ),
     (
         "[[peers]]",
-        "Other nodes, besides those that are on the chain: key, address (left out if the node connects to this one) and url of the \
-         API. Above the tables, ca = FILE names certificates to trust besides the system's.",
+        "Other nodes, besides those that are on the chain: key, address (left out if the node \
+         connects to this one) and url of the API. Above the tables, ca = FILE names \
+         certificates to trust besides the system's.",
     ),
 ];
 
@@ -434,6 +435,7 @@ mod tests {
         written.pool.entries = 7;
         written.history.keep_blocks = Some(5_000);
         written.history.join = Join::Replay;
+        written.endpoints.p2p = Some("host:3".to_owned());
         let text = written.render();
         assert_eq!(Settings::parse(&text).unwrap(), written);
         for (name, comment) in COMMENTS {
@@ -447,7 +449,7 @@ mod tests {
     fn every_setting_of_a_new_node_has_its_comment_though_some_are_left_out() {
         let text = settings(vec![peer("host:1", None)]).render();
         for (name, comment) in COMMENTS {
-            let is_optional = ["ca", "[tls]"].contains(&name);
+            let is_optional = ["ca", "[tls]", "[endpoints]"].contains(&name);
             assert_eq!(text.contains(comment), !is_optional, "{name}");
         }
     }
@@ -467,6 +469,9 @@ mod tests {
         assert!(refusal(&few).contains("keep_blocks"));
         let nowhere = settings(vec![peer("nowhere", None)]).render();
         assert!(refusal(&nowhere).contains("nowhere"));
+        let mut unreachable = settings(Vec::new());
+        unreachable.endpoints.url = Some("https://user:word@host".to_owned());
+        assert!(refusal(&unreachable.render()).contains("no password"));
         let no_url = settings(vec![peer("host:1", Some("ftp://host"))]).render();
         assert!(refusal(&no_url).contains("ftp"));
         let no_key = PeerSettings { key: ConsensusKey([0xab; 32]), ..peer("host:1", None) };

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-/// Whether an address that a stranger names can be another machine's: not this machine's own, nor
-/// one that means something else to every machine, such as a cloud's service for its machines.
+/// Whether an address that somebody else names can be another machine's: not this machine's own,
+/// nor one that means something else to every machine, such as a cloud's service for its machines.
 pub fn names_another_machine(ip: IpAddr) -> bool {
     let is_local = match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -19,7 +19,7 @@ mod tests {
     use super::names_another_machine;
 
     #[test]
-    fn no_stranger_sends_a_program_to_its_own_machine() {
+    fn nobody_else_sends_a_program_to_its_own_machine() {
         let elsewhere = |text: &str| names_another_machine(text.parse().unwrap());
         for own in [
             "127.0.0.1",

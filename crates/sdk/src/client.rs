@@ -706,7 +706,7 @@ pub fn check_url(url: &str) -> Result<(), SdkError> {
     Base::parse(url).map(drop)
 }
 
-/// Whether a URL that a stranger names may be another machine's: its host is no address that can
+/// Whether a URL that somebody else names may be another machine's: its host is no address that can
 /// only be this machine's own.
 pub fn names_another_machine(url: &str) -> bool {
     let Ok(Base(url)) = Base::parse(url) else { return false };

@@ -1783,6 +1783,8 @@ export interface components {
             missed: number;
             next_commission?: components["schemas"]["NextCommission"] | null;
             next_key?: components["schemas"]["Text"] | null;
+            /** @description Where other nodes connect to its node, as it says; null if it connects to them. */
+            p2p?: string | null;
             rent_price?: components["schemas"]["Text"] | null;
             /**
              * Format: int32
@@ -1794,6 +1796,8 @@ export interface components {
             stake: components["schemas"]["Text"];
             /** @description Its state. */
             status: components["schemas"]["ValidatorStatus"];
+            /** @description The URL of its node's API, as it says. */
+            url?: string | null;
         };
         /**
          * @description The state of a validator.

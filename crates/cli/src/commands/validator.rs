@@ -203,8 +203,8 @@ fn line(validator: &Validator) -> String {
     let duty_key = fact("duty key", &validator.duty_key.map(|key| key.to_string()));
     let place = fact("node", &validator.p2p) + &fact("API", &validator.url);
     format!(
-        "seat {seat:>3}  {}\n{duty_key}{place}          stake {:<12} counts {counts:<12} commission \
-         {}.{:02} %  {status}\n",
+        "seat {seat:>3}  {}\n{duty_key}{place}          stake {:<12} counts {counts:<12} \
+         commission {}.{:02} %  {status}\n",
         validator.address,
         Amount(validator.stake.0),
         validator.commission_bps / 100,
