@@ -71,6 +71,9 @@ pub(crate) enum Command {
     Balance(commands::balance::Balance),
     /// Send SOMA to an account.
     Send(commands::send::Send),
+    /// Give money away on a test network, or ask for it.
+    #[command(subcommand)]
+    Faucet(commands::faucet::Faucet),
     /// Show and send transactions that were signed with `--offline`.
     #[command(subcommand)]
     Tx(commands::tx::Tx),
@@ -116,6 +119,7 @@ impl Command {
             Self::Model(command) => command.run(global, output),
             Self::Target(command) => command.run(global, output),
             Self::Submit(command) => command.run(global, output),
+            Self::Faucet(command) => command.run(global, output),
             Self::Find(command) => command.run(global, output),
             Self::Embed(command) => command.run(global, output),
             Self::Keys(command) => command.run(global, output),

@@ -73,6 +73,11 @@ impl Home {
         self.0.join("turns").join(chain).join(format!("{account}.lock"))
     }
 
+    /// Whom a faucet's account has paid on a chain.
+    pub(crate) fn faucet(&self, chain: &str, account: &str) -> PathBuf {
+        self.0.join("faucet").join(chain).join(format!("{account}.jsonl"))
+    }
+
     /// Obligations on a chain: reveals and publications. One folder per chain.
     pub(crate) fn spool(&self, chain: &str) -> PathBuf {
         self.0.join("spool").join(chain)

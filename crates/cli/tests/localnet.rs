@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::io::BufRead as _;
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -651,4 +652,84 @@ fn a_transaction_signed_without_a_node_is_sent_from_a_machine_without_the_key() 
     let unknown = [&["send", &to, "1"][..], &offline].concat();
     let said = fails(&soma(elsewhere.path(), &unknown), 2, "usage");
     assert!(said.contains("--chain"), "{said}");
+}
+
+/// A faucet in front of a network.
+struct FaucetProcess {
+    _process: Process,
+    url: String,
+}
+
+impl FaucetProcess {
+    fn start(network: &Network, flags: &[&str]) -> Self {
+        let arguments = ["faucet", "serve", "--listen", "127.0.0.1:0", "--key", "faucet", "--url"];
+        let mut process = command(&network.home)
+            .args([&arguments[..], &[&network.url], flags].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut url = String::new();
+        std::io::BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        Self { _process: Process(process), url: url.trim().to_owned() }
+    }
+
+    /// Head and body of the answer to a request.
+    fn ask(&self, request: &str, body: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{request} HTTP/1.1\r\nhost: faucet\r\nconnection: close\r\ncontent-length: {length}\r\n\
+             \r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_lowercase(), body.to_owned())
+    }
+}
+
+#[test]
+fn a_faucet_pays_every_account_once_by_command_and_by_page_and_remembers_it() {
+    let home = home();
+    let network = Network::start(home.path(), &["--epoch", "manual"]);
+    let limits = ["--amount", "2.5", "--per-client", "2"];
+    let faucet = FaucetProcess::start(&network, &limits);
+    let [first, second, third] =
+        [1, 2, 3].map(|byte| soma_protocol::Address([byte; 32]).to_string());
+    let balance = |address: &str| units(&network.json(&["balance", address])["balance"]);
+
+    let paid = json(home.path(), &["faucet", "ask", &first, "--faucet", &faucet.url]);
+    assert_eq!(paid["address"], *first);
+    assert_eq!(balance(&first), 2_500_000_000, "it is final");
+    let again = || soma(home.path(), &["faucet", "ask", &first, "--faucet", &faucet.url]);
+    fails(&again(), 6, "faucet_wait");
+    assert_eq!(balance(&first), 2_500_000_000);
+
+    // A browser without a script.
+    let (head, page) = faucet.ask("GET /", "");
+    assert!(head.contains("default-src 'none'") && page.contains("<form"), "{head}\n{page}");
+    let (_, page) = faucet.ask("POST /", &format!("address={second}"));
+    assert!(page.contains("Paid.") && page.contains(&second), "{page}");
+    assert_eq!(balance(&second), 2_500_000_000);
+    let (head, page) = faucet.ask("POST /", "address=%3Cscript%3E");
+    assert!(head.starts_with("http/1.1 200") && page.contains("this is no address"), "{page}");
+    let (_, page) = faucet.ask("POST /", &format!("address={third}"));
+    assert!(page.contains("Not paid") && page.contains("same internet address"), "{page}");
+    let (head, body) = faucet.ask("POST /v1/faucet", "{\"address\": 7}");
+    let error: Value = serde_json::from_str(&body).unwrap();
+    assert!(head.starts_with("http/1.1 400") && error["code"] == "bad_request", "{head}\n{body}");
+    let (_, about) = faucet.ask("GET /v1/faucet", "");
+    let about: Value = serde_json::from_str(&about).unwrap();
+    assert_eq!((&about["amount"], &about["pause_ms"]), (&"2500000000".into(), &"86400000".into()));
+
+    drop(faucet);
+    let faucet = FaucetProcess::start(&network, &limits);
+    let asked = soma(home.path(), &["faucet", "ask", &first, "--faucet", &faucet.url]);
+    fails(&asked, 6, "faucet_wait");
+    drop(faucet);
+    let faucet = FaucetProcess::start(&network, &["--amount", "2000000"]);
+    let asked = soma(home.path(), &["faucet", "ask", &third, "--faucet", &faucet.url]);
+    fails(&asked, 6, "faucet_empty");
 }

@@ -320,6 +320,13 @@ client! {
     Busy = "busy", Network, 503:
         "The node is overloaded or stopping.",
         "try again in a moment";
+    FaucetWait = "faucet_wait", Network, 429:
+        "The faucet has paid this account, or others at the same internet address, a short time \
+         ago.",
+        "wait as long as the message says";
+    FaucetEmpty = "faucet_empty", Network, 503:
+        "The faucet's account has not enough left to pay.",
+        "tell whoever runs the faucet";
     NotReady = "not_ready", Network, 503:
         "The node is running but not ready to serve.",
         "wait, or look at the node's log";

@@ -89,7 +89,7 @@ impl Competitor<'_> {
         loop {
             let epoch = Epoch(client.status().await?.clock.epoch + 1);
             let reveal = self.reveal_in(epoch, &offer, &encrypted);
-            self.tell_stake(&model, epoch, reveal.size_bytes).await?;
+            self.tell_stake(&model, offer.architecture, epoch, reveal.size_bytes).await?;
             let action = reveal.commit();
             let obligation = Obligation::Reveal(reveal);
             let is_new = self.spool.put_new(&obligation)?;
@@ -124,14 +124,23 @@ impl Competitor<'_> {
     }
 
     /// Tells what a commit costs, before it is sent.
-    async fn tell_stake(&self, model: &Model, epoch: Epoch, size_bytes: u64) -> Result {
+    async fn tell_stake(
+        &self,
+        model: &Model,
+        architecture: u32,
+        epoch: Epoch,
+        size_bytes: u64,
+    ) -> Result {
         let governance = self.client().governance().await?;
         let (price, files_bytes) = (Amount(governance.rent_price.0), governance.files_bytes.0);
         let params = self.client().params().await?;
         let rent = rent::due(size_bytes, epoch, price, &params);
-        // An inactive model has no room.
+        // An inactive model has no room but that of what it has committed to.
         let weights = model.weights.as_ref().filter(|_| model.rent.is_some());
-        let in_use = weights.map_or(0, |weights| weights.size_bytes.0);
+        let revealed = weights.map_or(0, |weights| weights.size_bytes.0);
+        let committed = model.commits.iter().filter(|commit| commit.architecture == architecture);
+        let committed = committed.map(|commit| commit.size_bytes.0).max().unwrap_or(0);
+        let in_use = revealed.max(committed);
         let others = files_bytes.saturating_sub(in_use);
         let free_bytes = params.files_bytes_max.saturating_sub(others.saturating_add(size_bytes));
         let new_bytes = size_bytes.saturating_sub(in_use);

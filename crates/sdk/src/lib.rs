@@ -35,6 +35,7 @@ pub mod trust;
 
 pub mod client;
 pub mod events;
+pub mod faucet;
 pub mod transfer;
 
 pub mod signing;

@@ -91,6 +91,8 @@ class Code(StrEnum):
     EPOCH_NOT_FOUND = "epoch_not_found"
     EXPELLED = "expelled"
     EXPIRED = "expired"
+    FAUCET_EMPTY = "faucet_empty"
+    FAUCET_WAIT = "faucet_wait"
     FEE_LIMIT = "fee_limit"
     FEE_TOO_LOW = "fee_too_low"
     FILE_CHANGED = "file_changed"

@@ -19,6 +19,7 @@ pub(crate) mod embed;
 pub(crate) mod keys;
 pub(crate) mod balance;
 pub(crate) mod send;
+pub(crate) mod faucet;
 pub(crate) mod tx;
 pub(crate) mod stake;
 pub(crate) mod validator;

@@ -145,9 +145,11 @@ pub(super) const TOOLS: &[Tool] = &[
     ),
     writes(
         "pull_model",
-        "Downloads the weights of a model into a file.",
+        "Downloads the weights of a model into a new file in the folder where this runs, and says \
+         its name.",
         &["model", "pull"],
-        &[MODEL_ID, flag("output", "--output", "The file.", Kind::Text)],
+        // No name can be given: a file that is there would be replaced.
+        &[MODEL_ID],
     ),
     writes(
         "submit_files",
