@@ -171,7 +171,7 @@ mod tests {
 
     use super::{Ledger, Limits};
 
-    const LIMITS: Limits = Limits { pause: Duration::from_secs(3_600), per_client: 2 };
+    const LIMITS: Limits = Limits { pause: Duration::from_hours(1), per_client: 2 };
 
     fn note(ledger: &Ledger, account: u8, client: &str) -> Option<Code> {
         let noted = ledger.note(Address([account; 32]), client.parse().unwrap());
