@@ -679,8 +679,8 @@ impl FaucetProcess {
         let length = body.len();
         write!(
             stream,
-            "{request} HTTP/1.1\r\nhost: faucet\r\nconnection: close\r\ncontent-length: {length}\r\n\
-             \r\n{body}"
+            "{request} HTTP/1.1\r\nhost: faucet\r\nconnection: close\r\n\
+             content-length: {length}\r\n\r\n{body}"
         )
         .unwrap();
         let mut answer = String::new();
@@ -702,7 +702,7 @@ fn a_faucet_pays_every_account_once_by_command_and_by_page_and_remembers_it() {
 
     let paid = json(home.path(), &["faucet", "ask", &first, "--faucet", &faucet.url]);
     assert_eq!(paid["address"], *first);
-    assert_eq!(balance(&first), 2_500_000_000, "it is final");
+    assert_eq!(balance(&first), 2_500_000_000, "it is finalized");
     let again = || soma(home.path(), &["faucet", "ask", &first, "--faucet", &faucet.url]);
     fails(&again(), 6, "faucet_wait");
     assert_eq!(balance(&first), 2_500_000_000);

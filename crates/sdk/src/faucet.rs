@@ -38,7 +38,7 @@ pub struct Paid {
     pub address: AddressText,
     /// How much, in base units.
     pub amount: U64,
-    /// The transaction, which is final.
+    /// The transaction, which is finalized.
     pub transaction: HashText,
 }
 
@@ -51,7 +51,7 @@ impl Client {
         self.json(self.request(Method::GET, FAUCET)).await
     }
 
-    /// Has the faucet at this URL pay an account, and waits until that is final.
+    /// Has the faucet at this URL pay an account, and waits until that is finalized.
     ///
     /// # Errors
     /// The faucet's own: it paid this account a short time ago, or has no more; or that it cannot

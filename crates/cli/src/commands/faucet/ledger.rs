@@ -1,5 +1,5 @@
 //! Who was paid when. Accounts are remembered on disk, so that a restart forgets nobody; clients in
-//! memory only, because their addresses are nobody's business.
+//! memory only, because their addresses are not to be kept.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};

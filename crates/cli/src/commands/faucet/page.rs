@@ -49,7 +49,7 @@ pub(super) fn page(chain: &str, amount: Amount, pause: &str, news: &News<'_>) ->
          <code>{}</code> to an account, once in {}. They are worth nothing.</p>\n{news}<form \
          method=\"post\" action=\"./\">\n<label>Address of the account, as <code>soma keys \
          list</code> shows it\n<input name=\"address\" required pattern=\"soma1[a-z0-9]+\" \
-         placeholder=\"soma1…\" autocomplete=\"off\" spellcheck=\"false\"></label>\n\
+         placeholder=\"soma1...\" autocomplete=\"off\" spellcheck=\"false\"></label>\n\
          <button>Pay</button>\n</form>\n</html>\n",
         text(chain),
         text(pause)
