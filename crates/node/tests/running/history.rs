@@ -83,7 +83,8 @@ fn network(size: Size) -> Network {
         ..plan
     };
     Network::of(&plan, |config| {
-        config.settings.block_ms = 1;
+        // Blocks follow each other as fast as they are finalized.
+        (config.settings.block_ms, config.settings.idle_block_ms) = (1, 1);
         config.settings.clients.requests_per_second = 1_000_000;
         config.settings.clients.transactions_per_second = 1_000_000;
     })
