@@ -254,8 +254,11 @@ client! {
         "Where a node is reached is at most 260 printable ASCII characters, without spaces.",
         "name the node as HOST:PORT and its API as a URL";
     EndpointsSet = "endpoints_set", Rejected:
-        "A validator may say where its node is reached every 144th part of an epoch: it is free.",
+        "A validator may say where its node is reached every 48th part of an epoch: it is free.",
         "wait a moment; the node says it again by itself";
+    EndpointsChanged = "endpoints_changed", Rejected:
+        "The validator has said something else since, about where its node is reached.",
+        "nothing is to be done; the node says it again by itself";
     EndpointsUnchanged = "endpoints_unchanged", Rejected:
         "The validator's node is already said to be reached there.",
         "nothing is to be done";

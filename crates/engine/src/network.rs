@@ -165,9 +165,7 @@ impl Directory {
         let address: PeerAddress = p2p.parse().ok()?;
         let is_elsewhere = match &address.0 {
             Ingress::Socket(socket) => names_another_machine(socket.ip()),
-            Ingress::Dns { host, .. } => {
-                host.as_str() != "localhost" && !host.as_str().ends_with(".localhost")
-            }
+            Ingress::Dns { host, .. } => names_a_host(host.as_str()),
         };
         (is_elsewhere || self.is_local).then(|| dialed(Some(address)))
     }
@@ -182,8 +180,16 @@ impl Directory {
         voters: BTreeSet<PublicKey>,
         registered: Vec<Registered>,
     ) -> AddressableTrackedPeers<PublicKey> {
-        let of_chain =
-            |node: &Registered| Some((node.key.clone(), self.of_chain(node.p2p.as_deref()?)?));
+        // An address that several claim is dialed for nobody: whoever is there would refuse what
+        // is meant for another one, and take it for a second node with the key of this one.
+        let mut claims = BTreeMap::<&str, u32>::new();
+        for p2p in registered.iter().filter_map(|node| node.p2p.as_deref()) {
+            *claims.entry(p2p).or_default() += 1;
+        }
+        let of_chain = |node: &Registered| {
+            let p2p = node.p2p.as_deref().filter(|p2p| claims.get(p2p) == Some(&1))?;
+            Some((node.key.clone(), self.of_chain(p2p)?))
+        };
         let mut addresses: BTreeMap<_, _> = registered.iter().filter_map(of_chain).collect();
         let configured = self.configured.iter().filter(|(_, address)| **address != dialed(None));
         addresses.extend(configured.map(|(key, address)| (key.clone(), address.clone())));
@@ -202,6 +208,15 @@ impl Directory {
         reachable.extend(dialed);
         AddressableTrackedPeers::new(ordered(reachable), ordered(accepted))
     }
+}
+
+/// Whether a host is a name, and not one of this machine: resolvers take more forms for addresses
+/// than those that are read as one here, all of which end in a number.
+fn names_a_host(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_number = last.starts_with(|first: char| first.is_ascii_digit());
+    !is_number && last != "localhost"
 }
 
 /// Checks that a node can be started with these peers.
@@ -357,6 +372,11 @@ mod tests {
             node(3, "127.0.0.1:22"),
             node(4, "localhost:22"),
             node(5, "nowhere"),
+            node(6, "127.1:22"),
+            node(7, "0x7f000001:22"),
+            node(8, "LOCALHOST:22"),
+            node(9, "claimed.example.org:8646"),
+            node(10, "claimed.example.org:8646"),
         ];
         let peer = Peer {
             key: consensus_key(&key(2)),
@@ -373,6 +393,6 @@ mod tests {
         assert!(far[&key(1)].contains("validator.example.org"));
         assert!(far[&key(2)].contains("203.0.113.8"), "the settings count more");
         assert_eq!(far.len(), 2, "nobody makes a node talk to its own machine: {far:?}");
-        assert_eq!(found("127.0.0.1:8646").len(), 4, "a network on one machine");
+        assert_eq!(found("127.0.0.1:8646").len(), 7, "a network on one machine");
     }
 }

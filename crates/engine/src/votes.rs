@@ -13,12 +13,17 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use soma_os::clock::now_ms;
 use soma_protocol::{ConsensusKey, Hash};
 use soma_store::StoreError;
 
 use crate::{EngineError, Remedy};
 
 const MAGIC: &[u8; 8] = b"somavote";
+/// The same of a key that was made a moment ago: the time in ms stands in place of the term.
+const NEW_MAGIC: &[u8; 8] = b"somanew1";
+/// How long a key counts as new. A backup that is older must not say that it never voted.
+const NEW_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Magic, key, term, view, and the beginning of a hash of these.
 const RECORD_BYTES: usize = 8 + 32 + 8 + 8 + 8;
 /// How many views pass before the file is synced again, unless a term begins.
@@ -30,6 +35,9 @@ pub(crate) struct VotePlace {
     pub(crate) term: u64,
     pub(crate) view: u64,
 }
+
+/// Where a key that has voted for nothing has voted.
+const NOTHING: VotePlace = VotePlace { term: 0, view: 0 };
 
 #[derive(Debug)]
 struct Record {
@@ -66,7 +74,7 @@ impl VoteRecord {
         (&mut file).take(RECORD_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
         let last = match decode(&bytes) {
             None if bytes.is_empty() => None,
-            Some((owner, last)) => Some(last).filter(|_| owner == key),
+            Some((owner, last)) => last.filter(|_| owner == key),
             None => {
                 let reason = String::from("it is not a record of votes");
                 let path = PathBuf::from(path);
@@ -76,13 +84,23 @@ impl VoteRecord {
         Ok(Self { key, record: Mutex::new(Record { file: Some(file), last, synced: None }) })
     }
 
-    /// Says of a key that was made just now that it has voted for nothing. Only who made the key
-    /// knows: a key without a record does not vote before the next term.
+    /// Says of a key that was made just now that it has voted for nothing; this counts for a day.
+    /// Only who made the key knows: a key without a record does not vote before the next term.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn begin(&self) -> io::Result<()> {
-        self.note(VotePlace { term: 0, view: 0 })
+        let mut record = self.lock();
+        if record.last.is_some() {
+            return Ok(());
+        }
+        if let Some(file) = &mut record.file {
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&encode(NEW_MAGIC, &self.key, VotePlace { term: now_ms(), view: 0 }))?;
+            file.sync_data()?;
+        }
+        record.last = Some(NOTHING);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {
@@ -119,7 +137,7 @@ impl Record {
     fn write(&mut self, key: &ConsensusKey, place: VotePlace) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             file.seek(SeekFrom::Start(0))?;
-            file.write_all(&encode(key, place))?;
+            file.write_all(&encode(MAGIC, key, place))?;
         }
         self.last = Some(place);
         let is_due = self.synced.is_none_or(|synced| {
@@ -143,9 +161,9 @@ fn check(bytes: &[u8]) -> [u8; 8] {
     check
 }
 
-fn encode(key: &ConsensusKey, place: VotePlace) -> Vec<u8> {
+fn encode(magic: &[u8; 8], key: &ConsensusKey, place: VotePlace) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(RECORD_BYTES);
-    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(magic);
     bytes.extend_from_slice(&key.0);
     bytes.extend_from_slice(&place.term.to_le_bytes());
     bytes.extend_from_slice(&place.view.to_le_bytes());
@@ -154,22 +172,32 @@ fn encode(key: &ConsensusKey, place: VotePlace) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<(ConsensusKey, VotePlace)> {
+/// Whose record it is, and the last vote, if one is known.
+fn decode(bytes: &[u8]) -> Option<(ConsensusKey, Option<VotePlace>)> {
     let (content, found) = bytes.split_last_chunk::<8>()?;
     if bytes.len() != RECORD_BYTES || *found != check(content) {
         return None;
     }
-    let content = content.strip_prefix(MAGIC)?;
+    let (magic, content) = content.split_first_chunk::<8>()?;
     let (key, content) = content.split_first_chunk::<32>()?;
     let (term, view) = content.split_first_chunk::<8>()?;
-    let view = u64::from_le_bytes(view.try_into().ok()?);
-    let place = VotePlace { term: u64::from_le_bytes(*term), view };
-    Some((ConsensusKey(*key), place))
+    let (term, view) = (u64::from_le_bytes(*term), u64::from_le_bytes(view.try_into().ok()?));
+    let last = match magic {
+        MAGIC => Some(VotePlace { term, view }),
+        NEW_MAGIC => is_new(term, now_ms()).then_some(NOTHING),
+        _ => return None,
+    };
+    Some((ConsensusKey(*key), last))
+}
+
+/// Whether a key that was made at this time still counts as new.
+fn is_new(made_ms: u64, now_ms: u64) -> bool {
+    (made_ms..made_ms.saturating_add(NEW_MS)).contains(&now_ms)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ConsensusKey, EngineError, RECORD_BYTES, VotePlace, VoteRecord};
+    use super::{ConsensusKey, EngineError, NEW_MS, RECORD_BYTES, VotePlace, VoteRecord, is_new};
 
     const KEY: ConsensusKey = ConsensusKey([7; 32]);
 
@@ -195,12 +223,25 @@ mod tests {
 
     #[test]
     fn a_new_key_has_voted_for_nothing_and_never_says_so_again() {
-        let record = VoteRecord::in_memory(KEY);
-        record.begin().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("votes");
+        VoteRecord::open(&path, KEY).unwrap().begin().unwrap();
+        let record = VoteRecord::open(&path, KEY).unwrap();
         assert_eq!(record.last(), Some(place(0, 0)));
+        let other = folder.path().join("other");
+        std::fs::copy(&path, &other).unwrap();
+        let other = VoteRecord::open(&other, ConsensusKey([8; 32])).unwrap();
+        assert_eq!(other.last(), None, "of another key");
         record.note(place(3, 4)).unwrap();
         record.begin().unwrap();
-        assert_eq!(record.last(), Some(place(3, 4)));
+        assert_eq!(VoteRecord::open(&path, KEY).unwrap().last(), Some(place(3, 4)));
+    }
+
+    #[test]
+    fn a_backup_of_a_new_key_does_not_say_that_it_never_voted() {
+        assert!(is_new(1_000, 1_000) && is_new(1_000, 1_000 + NEW_MS - 1));
+        assert!(!is_new(1_000, 1_000 + NEW_MS), "it may have voted since");
+        assert!(!is_new(1_000, 999), "a clock that is wrong");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Endpoints, ReturnReason, Validity};
+use crate::record::{ReturnReason, Validity};
 use crate::{
     Address, Amount, ConsensusKey, Epoch, Hash, ModelId, Phase, PoolId, ProposalId, TargetId,
     decimal,
@@ -125,11 +125,7 @@ pub enum Event {
     /// A validator has named the key that may send its duties; its own address if none may.
     DutyKeySet { validator: Address, duty_key: Address },
     /// A validator's node is reached elsewhere from now on.
-    EndpointsSet {
-        validator: Address,
-        #[serde(flatten)]
-        endpoints: Endpoints,
-    },
+    EndpointsSet { validator: Address, p2p: Option<String>, url: Option<String> },
     /// A validator is giving up its seat.
     ValidatorLeaving { validator: Address },
     /// A validator wants a seat again.

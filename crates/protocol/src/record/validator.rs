@@ -80,6 +80,7 @@ const ENDPOINT_BYTES_MAX: usize = 260;
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
+#[serde(deny_unknown_fields)]
 pub struct Endpoints {
     /// Where other nodes connect, `host:port`; `None` if it connects to them.
     #[serde(default)]
@@ -105,7 +106,7 @@ impl Endpoints {
 }
 
 /// How often a validator may say in an epoch where its node is reached.
-const MOVES_PER_EPOCH: u64 = 144;
+const MOVES_PER_EPOCH: u64 = 48;
 
 /// Where a validator's node is reached. Kept as long as it is registered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]

@@ -9,10 +9,10 @@ use soma_codes::Coded as _;
 use soma_protocol::evidence::{Ballot, Evidence, SignedBallot};
 use soma_protocol::record::Broken;
 use soma_protocol::{
-    Action, Address, Amount, Architecture, Change, ConsensusKey, Endpoints, Epoch, Error, Genesis,
-    Hash, HeldFile, ModelId, Params, Phase, PoolId, ProposalId, Rejection, SecretKey,
-    SignedTransaction, TRANSACTION_BYTES_MAX, TargetId, Transaction, Validity, Verdict, action,
-    corpus, hex, verify_batch,
+    Action, Address, Amount, Architecture, Change, ConsensusKey, Epoch, Error, Genesis, Hash,
+    HeldFile, ModelId, Params, Phase, PoolId, ProposalId, Rejection, SecretKey, SignedTransaction,
+    TRANSACTION_BYTES_MAX, TargetId, Transaction, Validity, Verdict, action, corpus, hex,
+    verify_batch,
 };
 use std::collections::BTreeSet;
 
@@ -210,10 +210,7 @@ fn any_action_of_validators() -> impl Strategy<Value = Action> {
             Action::SetDutyKey(action::SetDutyKey { duty_key: Address(duty_key), proof })
         }),
         (any::<u64>(), any::<Option<String>>(), any::<Option<String>>()).prop_map(
-            |(last_ms, p2p, url)| Action::SetEndpoints(action::SetEndpoints {
-                last_ms,
-                endpoints: Endpoints { p2p, url },
-            })
+            |(last_ms, p2p, url)| Action::SetEndpoints(action::SetEndpoints { last_ms, p2p, url })
         ),
         Just(Action::LeaveValidator(action::LeaveValidator {})),
         Just(Action::ReturnValidator(action::ReturnValidator {})),
