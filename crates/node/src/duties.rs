@@ -58,8 +58,8 @@ pub(crate) struct Duties {
     pub(crate) outstanding: watch::Sender<(u64, usize)>,
     /// Notified when what is due or the files have changed, or an audit is done.
     pub(crate) wake: Arc<Notify>,
-    /// Where its operator says that it is reached; nothing if the chain is left as it is.
-    pub(crate) endpoints: Endpoints,
+    /// Where its operator says that it is reached; `None` if the chain is left as it is.
+    pub(crate) endpoints: Option<Endpoints>,
 }
 
 /// Performs what is due, again and again. `evidence` is what consensus finds against validators.

@@ -1,13 +1,19 @@
 //! Downloads files that the chain needs and this node does not have from the nodes that do: an
 //! owner uploads to one validator, and the others get the file from there. It must never keep a
-//! file whose hash is wrong, whoever served it, and no node that serves slowly may keep a file from
-//! being fetched elsewhere.
+//! file whose hash is wrong, whoever served it, and no node that serves slowly or not at all may
+//! keep a file from being fetched elsewhere. Nodes that the chain names are asked after those of
+//! the settings, and get less patience: anybody with a seat is among them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use soma_codes::{Coded as _, Exit};
+use soma_protocol::{ConsensusKey, Hash};
 use soma_sdk::transfer::{Remote, part_of};
 use soma_sdk::{Client, SdkError};
 
@@ -16,10 +22,14 @@ use crate::metrics::Metrics;
 use crate::neighbors::Neighbors;
 use crate::weights::{Ciphertext, WeightsStore};
 
-/// Time between two checks for missing files.
+/// Time between two checks for missing files, and between two attempts at one.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// How many files are downloaded at once: a slow one does not keep back the others.
-const AT_ONCE: usize = 4;
+/// How many files are downloaded at once, and how many of them from one node that the chain names:
+/// a slow one does not keep back the others.
+const AT_ONCE: usize = 8;
+const FROM_ONE: usize = 2;
+/// How long a node that the chain names is left alone after it failed.
+const PAUSE: Duration = Duration::from_secs(30);
 /// How often the rate of a download is looked at.
 const WINDOW: Duration = Duration::from_secs(10);
 /// How fast what was received before, which comes first, is read and hashed even on a slow disk.
@@ -27,36 +37,112 @@ const HASHED_BYTES_PER_SECOND: u64 = 32 << 20;
 /// The least that a node sends in that time. Whoever sends less is left for the next node, which
 /// resumes.
 const WINDOW_BYTES: u64 = 640 << 10;
+/// In how many windows a whole file must come from a node that the chain names: an hour.
+const WINDOWS_MAX: u64 = 360;
 
-/// Downloads missing files, in endless rounds.
+/// The nodes to download from, and what is known of those that the chain names.
+struct Sources {
+    chain: Arc<Chain>,
+    neighbors: Neighbors,
+    of_chain: Mutex<BTreeMap<ConsensusKey, Source>>,
+}
+
+#[derive(Default)]
+struct Source {
+    downloads: usize,
+    failed: Option<Instant>,
+}
+
+/// A node, and whether only the chain names it.
+struct Asked {
+    key: ConsensusKey,
+    client: Client,
+    is_of_chain: bool,
+}
+
+impl Sources {
+    /// In which order nodes are asked for a file: those of the settings first. A file's hash chooses
+    /// the first one, and each attempt begins at the next one.
+    fn order(&self, file: &Ciphertext, attempt: usize) -> Vec<Asked> {
+        let places = self.chain.read(|state, _| self.neighbors.places(state));
+        let asked = |is_of_chain| {
+            move |(key, client): (ConsensusKey, Client)| Asked { key, client, is_of_chain }
+        };
+        let mut configured: Vec<_> =
+            self.neighbors.configured().into_iter().map(asked(false)).collect();
+        let mut of_chain: Vec<_> =
+            self.neighbors.of_chain(places).into_iter().map(asked(true)).collect();
+        for group in [&mut configured, &mut of_chain] {
+            let first = usize::from(file.hash.0[0]).wrapping_add(attempt) % group.len().max(1);
+            group.rotate_left(first);
+        }
+        configured.extend(of_chain);
+        configured
+    }
+
+    /// Whether a node is asked now. One that is must be [left](Self::leave).
+    fn enter(&self, asked: &Asked) -> bool {
+        if !asked.is_of_chain {
+            return true;
+        }
+        let mut of_chain = self.of_chain.lock();
+        let source = of_chain.entry(asked.key).or_default();
+        let is_paused = source.failed.is_some_and(|at| at.elapsed() < PAUSE);
+        let enters = !is_paused && source.downloads < FROM_ONE;
+        source.downloads += usize::from(enters);
+        enters
+    }
+
+    fn leave(&self, asked: &Asked, has_failed: bool) {
+        if let Some(source) = self.of_chain.lock().get_mut(&asked.key) {
+            source.downloads -= 1;
+            source.failed = has_failed.then(Instant::now);
+        }
+    }
+}
+
+/// Downloads missing files, forever; those that were not tried for the longest time first.
 pub(crate) async fn run(
     chain: Arc<Chain>,
     weights: Arc<WeightsStore>,
     metrics: Arc<Metrics>,
     neighbors: Neighbors,
 ) {
-    for round in 0_usize.. {
-        let peers = chain.read(|state, _| neighbors.all(state));
-        let peers: Vec<Client> = peers.into_iter().map(|(_, client)| client).collect();
-        let missing = futures_util::stream::iter(weights.missing());
-        let fetches = missing.for_each_concurrent(AT_ONCE, |file| {
-            let (weights, metrics, peers) = (&weights, &metrics, &peers);
-            async move {
-                if let Err(error) = weights.may_fetch(&file) {
-                    tracing::debug!(hash = %file.hash, %error, "not downloaded");
-                    return;
-                }
-                // A file's hash chooses its first node, and each round starts at the next one, so a
-                // node that hangs delays only one round in several.
-                let first = usize::from(file.hash.0[0]).wrapping_add(round) % peers.len().max(1);
-                let (before, after) = peers.split_at(first);
-                if fetch(weights, after.iter().chain(before), &file).await {
+    let sources = Sources { chain, neighbors, of_chain: Mutex::default() };
+    let (mut running, mut active) = (FuturesUnordered::new(), BTreeSet::new());
+    let mut tried = BTreeMap::<Hash, (Instant, usize)>::new();
+    loop {
+        let mut missing = weights.missing();
+        tried.retain(|hash, _| missing.iter().any(|file| file.hash == *hash));
+        missing.sort_by_key(|file| tried.get(&file.hash).map(|(at, _)| *at));
+        for file in missing {
+            let last = tried.get(&file.hash).copied();
+            let is_early = last.is_some_and(|(at, _)| at.elapsed() < INTERVAL);
+            if active.len() >= AT_ONCE || is_early || active.contains(&file.hash) {
+                continue;
+            }
+            if let Err(error) = weights.may_fetch(&file) {
+                tracing::debug!(hash = %file.hash, %error, "not downloaded");
+                continue;
+            }
+            let attempt = last.map_or(0, |(_, attempt)| attempt.wrapping_add(1));
+            tried.insert(file.hash, (Instant::now(), attempt));
+            active.insert(file.hash);
+            let (weights, sources) = (&weights, &sources);
+            running.push(async move {
+                let order = sources.order(&file, attempt);
+                (file.hash, fetch(weights, sources, &order, &file).await)
+            });
+        }
+        tokio::select! {
+            Some((hash, is_complete)) = running.next() => {
+                active.remove(&hash);
+                if is_complete {
                     metrics.files_fetched.inc();
                 }
             }
-        });
-        fetches.await;
-        tokio::time::sleep(INTERVAL).await;
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
     }
 }
 
@@ -64,24 +150,38 @@ pub(crate) async fn run(
 /// the file is complete.
 async fn fetch(
     weights: &WeightsStore,
-    peers: impl Iterator<Item = &Client>,
+    sources: &Sources,
+    order: &[Asked],
     file: &Ciphertext,
 ) -> bool {
     let hash = file.hash;
-    for peer in peers {
-        match download(weights, peer, file).await {
-            Some(Ok(())) => match weights.keep(&hash, &weights.download_path(file)) {
-                Ok(()) => return true,
-                Err(error) => {
-                    tracing::error!(%hash, %error, "cannot keep a downloaded file");
-                    return false;
-                }
-            },
+    for asked in order {
+        if !sources.enter(asked) {
+            continue;
+        }
+        let outcome = download(weights, asked, file).await;
+        let url = asked.client.url();
+        let has_failed = match &outcome {
+            Some(Ok(())) => false,
             // Usually the file has not arrived there either.
             Some(Err(error)) => {
-                tracing::debug!(%hash, url = peer.url(), %error, "download failed");
+                tracing::debug!(%hash, url, %error, "download failed");
+                error.exit() == Exit::Network
             }
-            None => tracing::debug!(%hash, url = peer.url(), "download given up: too slow"),
+            None => {
+                tracing::debug!(%hash, url, "download given up: too slow");
+                true
+            }
+        };
+        sources.leave(asked, has_failed);
+        if let Some(Ok(())) = outcome {
+            return match weights.keep(&hash, &weights.download_path(file)) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::error!(%hash, %error, "cannot keep a downloaded file");
+                    false
+                }
+            };
         }
     }
     false
@@ -90,24 +190,30 @@ async fn fetch(
 /// Downloads from one node; `None` if it sends too little.
 async fn download(
     weights: &WeightsStore,
-    peer: &Client,
+    asked: &Asked,
     file: &Ciphertext,
 ) -> Option<Result<(), SdkError>> {
     let remote = Remote::ciphertext(file.hash, file.size_bytes);
     let path = weights.download_path(file);
     let received = AtomicU64::new(0);
     let mut note = |bytes, _| received.store(bytes, Ordering::Relaxed);
-    let mut download = std::pin::pin!(peer.download(&remote, &path, &mut note));
+    let mut download = std::pin::pin!(asked.client.download(&remote, &path, &mut note));
     let mut before = 0;
     let hashed_bytes = std::fs::metadata(part_of(&path)).map_or(0, |part| part.len());
     let mut window = WINDOW + Duration::from_secs(hashed_bytes / HASHED_BYTES_PER_SECOND);
+    let least = if asked.is_of_chain { file.size_bytes / WINDOWS_MAX } else { 0 };
+    let least = least.max(WINDOW_BYTES);
     loop {
         if let Ok(outcome) = tokio::time::timeout(window, &mut download).await {
             return Some(outcome);
         }
         window = WINDOW;
         let now = received.load(Ordering::Relaxed);
-        if now < before + WINDOW_BYTES {
+        // What others sent before was wrong: it began again.
+        if now < before {
+            before = 0;
+        }
+        if now < before + least {
             return None;
         }
         before = now;

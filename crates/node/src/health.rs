@@ -75,8 +75,10 @@ impl Trouble {
 /// heard of them.
 #[derive(Clone)]
 pub(crate) struct Surroundings {
-    /// The named nodes, and whether each has an address.
+    /// The nodes that settings and genesis name, and whether each has an address.
     pub(crate) peers: BTreeMap<ConsensusKey, bool>,
+    /// Those of the settings, whose word is taken.
+    pub(crate) trusted: Arc<BTreeSet<ConsensusKey>>,
     pub(crate) contacts: Contacts,
     pub(crate) news: PeerNews,
     /// The certificate of its API, if it has one.
@@ -97,6 +99,7 @@ impl Surroundings {
             known: 0,
             block_ms: 0,
             peers: &self.peers,
+            trusted: &self.trusted,
             connected: contacts.values().filter(|contact| contact.connected.is_some()).count(),
             contacts,
             news: self.news.fresh(),
@@ -180,6 +183,7 @@ impl Health {
             known: engine.known(),
             block_ms: block.map_or(self.chain.genesis.timestamp_ms, |block| block.timestamp_ms),
             peers: &self.around.peers,
+            trusted: &self.around.trusted,
             connected: engine.connected().len(),
             contacts: self.around.contacts.all(),
             news: self.around.news.fresh(),
@@ -282,6 +286,7 @@ struct Condition<'a> {
     /// Time of the last finalized block, or of genesis.
     block_ms: u64,
     peers: &'a BTreeMap<ConsensusKey, bool>,
+    trusted: &'a BTreeSet<ConsensusKey>,
     connected: usize,
     contacts: BTreeMap<ConsensusKey, Contact>,
     news: BTreeMap<ConsensusKey, Heard>,
@@ -365,9 +370,10 @@ impl Condition<'_> {
         Some(Trouble::new(Code::ClockWrong, !current, message))
     }
 
-    /// Whether another node runs with this node's key.
+    /// Whether another node runs with this node's key. The word of one node that the settings do
+    /// not name is not enough: it may be anybody's.
     fn twice(&self, current: bool) -> Option<Trouble> {
-        let witness = self.news.iter().find(|(key, heard)| {
+        let mut witnesses = self.news.iter().filter(|(key, heard)| {
             // It says that this key is connected, and ended a connection of this node after that.
             let contact = self.contacts.get(key);
             let turned_away = contact.and_then(|contact| contact.turned_away);
@@ -376,7 +382,10 @@ impl Condition<'_> {
                 && self.running > OWN_CONNECTIONS;
             heard.refused == Some(types::RefusedFor::Twice) || elsewhere
         });
-        let (witness, heard) = witness?;
+        let (witness, heard) = witnesses.next()?;
+        if !self.trusted.contains(witness) && witnesses.next().is_none() {
+            return None;
+        }
         let what = match heard.refused {
             Some(types::RefusedFor::Twice) => "refuses another node with the key of this one",
             _ => "is connected to another node with the key of this one",
@@ -434,9 +443,15 @@ impl Condition<'_> {
 
     /// How far the node is behind, if it is.
     fn behind(&self, current: bool) -> Option<Trouble> {
-        let heights = self.news.values().filter(|heard| heard.same_chain && !current);
-        let claimed = heights.map(|heard| heard.height).max().unwrap_or(0);
-        let last = self.known.max(claimed);
+        let heard = self.news.iter().filter(|(_, heard)| heard.same_chain && !current);
+        let (trusted, others): (Vec<_>, Vec<_>) =
+            heard.partition(|(key, _)| self.trusted.contains(*key));
+        let claimed = trusted.iter().map(|(_, heard)| heard.height).max().unwrap_or(0);
+        // Some of the others may claim anything.
+        let mut heights: Vec<_> = others.iter().map(|(_, heard)| heard.height).collect();
+        heights.sort_unstable();
+        let middle = heights.get(heights.len().saturating_sub(1) / 2).copied().unwrap_or(0);
+        let last = self.known.max(claimed).max(middle);
         let is_behind = last > self.height + BEHIND_MAX && (self.connected > 0 || current);
         let message = format!("it is catching up: at block {} of {last}", self.height);
         is_behind.then(|| Trouble::new(Code::Behind, true, message))
@@ -499,8 +514,9 @@ fn short(key: &ConsensusKey) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::path::PathBuf;
+    use std::sync::LazyLock;
     use std::time::{Duration, Instant, SystemTime};
 
     use soma_engine::{Contact, EngineError, Remedy};
@@ -514,6 +530,8 @@ mod tests {
     const NOW_MS: u64 = 10_000_000_000;
     const HOUR_MS: i64 = 3_600_000;
 
+    static TRUSTED: LazyLock<BTreeSet<ConsensusKey>> = LazyLock::new(|| BTreeSet::from([PEER]));
+
     /// A node with one peer, to which it is connected, at a block of a second ago.
     fn healthy(peers: &BTreeMap<ConsensusKey, bool>) -> Condition<'_> {
         Condition {
@@ -524,6 +542,7 @@ mod tests {
             known: 50,
             block_ms: NOW_MS - 1_000,
             peers,
+            trusted: &TRUSTED,
             connected: peers.len(),
             contacts: BTreeMap::new(),
             news: BTreeMap::new(),
@@ -700,5 +719,26 @@ mod tests {
         let codes: Vec<_> = found.iter().map(|trouble| trouble.code).collect();
         assert_eq!(codes, [Code::VotesLost, Code::JoinedAnotherWay, Code::DiskLow]);
         assert!(found.iter().all(|trouble| !trouble.unready));
+    }
+
+    #[test]
+    fn the_word_of_one_node_that_only_the_chain_names_is_not_enough() {
+        let peers = one_peer();
+        let liar = Heard { refused: Some(RefusedFor::Twice), height: u64::MAX, ..heard() };
+        let news = |numbers: &[u8]| {
+            let mut news: BTreeMap<_, _> =
+                numbers.iter().map(|number| (ConsensusKey([*number; 32]), liar)).collect();
+            news.extend([(ConsensusKey([90; 32]), heard()), (ConsensusKey([91; 32]), heard())]);
+            news
+        };
+        let told = |numbers: &[u8]| {
+            let condition = Condition { news: news(numbers), ..alone(&peers) };
+            let troubles = condition.troubles();
+            let has = |code| troubles.iter().any(|trouble| trouble.code == code);
+            (has(Code::KeyRunsTwice), has(Code::Behind))
+        };
+        assert_eq!(told(&[1]), (false, false));
+        assert_eq!(told(&[1, 2]).0, true, "two of them agree");
+        assert_eq!(told(&[7]).0, true, "one that the settings name");
     }
 }

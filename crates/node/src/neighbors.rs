@@ -1,6 +1,6 @@
 //! The other nodes whose APIs are known: those of the settings, and those of the validators with a
 //! seat that say on the chain where they are. What the chain says may be anything, so only the
-//! hashes of what such a node sends are trusted.
+//! hashes of what such a node sends are trusted, and short answers are read.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use crate::error::NodeError;
 use crate::settings::NodeConfig;
 
 /// Where a node's API is, as the chain says.
-type Place = (ConsensusKey, String);
+pub(crate) type Place = (ConsensusKey, String);
 
 /// The other nodes, with a client for each. Connections belong to the thread that opened them, so
 /// each thread has neighbors of its own.
 pub(crate) struct Neighbors {
     configured: Vec<(ConsensusKey, Client)>,
-    /// Those of the chain that are not configured.
-    of_chain: Mutex<BTreeMap<Place, Client>>,
+    /// Those of the chain that are not configured; `None` if a place cannot be used.
+    of_chain: Mutex<BTreeMap<Place, Option<Client>>>,
     trust: Trust,
     key: SecretKey,
     chain: Hash,
@@ -62,23 +62,28 @@ impl Neighbors {
         self.configured.clone()
     }
 
-    /// All: those of the settings first.
-    pub(crate) fn all(&self, state: &dyn StateRead) -> Vec<(ConsensusKey, Client)> {
+    /// Those at these places. One whose place cannot be used is left out.
+    pub(crate) fn of_chain(&self, places: Vec<Place>) -> Vec<(ConsensusKey, Client)> {
         let mut of_chain = self.of_chain.lock();
         let mut known = std::mem::take(&mut *of_chain);
-        for place in self.places(state) {
-            let client = known.remove(&place).or_else(|| self.client(place.0, &place.1).ok());
-            if let Some(client) = client {
-                of_chain.insert(place, client);
-            }
+        for place in places {
+            let client = known
+                .remove(&place)
+                .unwrap_or_else(|| self.client(place.0, &place.1).ok().map(Client::brief));
+            of_chain.insert(place, client);
         }
-        let others = of_chain.iter().map(|((key, _), client)| (*key, client.clone()));
-        self.configured.iter().cloned().chain(others).collect()
+        let clients = of_chain.iter();
+        clients.filter_map(|((key, _), client)| Some((*key, client.clone()?))).collect()
+    }
+
+    /// All that are known from the settings or at these places: those of the settings first.
+    pub(crate) fn all(&self, places: Vec<Place>) -> Vec<(ConsensusKey, Client)> {
+        self.configured.iter().cloned().chain(self.of_chain(places)).collect()
     }
 
     /// Where the validators with a seat say that they are, but for this node and those of the
     /// settings.
-    fn places(&self, state: &dyn StateRead) -> Vec<Place> {
+    pub(crate) fn places(&self, state: &dyn StateRead) -> Vec<Place> {
         let me = ConsensusKey(self.key.address().0);
         let is_new = |key: &ConsensusKey| {
             *key != me && !self.configured.iter().any(|(configured, _)| configured == key)
@@ -156,13 +161,14 @@ mod tests {
         neighbors.configured.push((consensus_key(3), configured));
         let state = chain(&urls);
         for _ in 0..2 {
-            let all = neighbors.all(&state);
+            let all = neighbors.all(neighbors.places(&state));
             let found: Vec<_> = all.iter().map(|(key, client)| (*key, client.url())).collect();
             let second = (consensus_key(2), "https://second.example.org/soma");
             assert_eq!(found, [(consensus_key(3), "http://elsewhere"), second]);
         }
         neighbors.is_local = true;
-        assert_eq!(neighbors.all(&state).len(), 6, "a network on one machine");
-        assert_eq!(neighbors.all(&chain(&urls[..1])).len(), 1, "who has left is forgotten");
+        let all = |state| neighbors.all(neighbors.places(state)).len();
+        assert_eq!(all(&state), 6, "a network on one machine");
+        assert_eq!(all(&chain(&urls[..1])), 1, "who has left is forgotten");
     }
 }

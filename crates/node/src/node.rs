@@ -167,7 +167,7 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     node.spawn_loop("soma-health", move || async move {
         let around = health.around.clone();
         let chain = Arc::clone(&health.chain);
-        let peers = move || chain.read(|state, _| witnesses.all(state));
+        let peers = move || witnesses.all(chain.read(|state, _| witnesses.places(state)));
         let news = around.news.clone().follow(asker, peers);
         tokio::join!(health.watch(), news, around.follow_certificates());
     })?;
@@ -193,6 +193,7 @@ fn surroundings(config: &NodeConfig) -> Result<Surroundings, NodeError> {
         peers: named_in(&config.genesis, &config.consensus.public())
             .chain(peers.iter().map(|peer| (peer.key, peer.address.is_some())))
             .collect(),
+        trusted: Arc::new(peers.iter().map(|peer| peer.key).collect()),
         contacts: Contacts::default(),
         news: PeerNews::default(),
         certificates: certificates.transpose()?.map(Arc::new),

@@ -52,6 +52,13 @@ impl PeerNews {
         fresh.map(|(key, heard)| (*key, *heard)).collect()
     }
 
+    /// Takes answers over, and forgets whoever was not asked.
+    fn take(&self, answers: Vec<(ConsensusKey, Option<Heard>)>) {
+        let mut heard = self.0.lock();
+        heard.retain(|key, _| answers.iter().any(|(asked, _)| asked == key));
+        heard.extend(answers.into_iter().filter_map(|(key, answer)| Some((key, answer?))));
+    }
+
     /// Asks all peers, again and again: those that `peers` returns each time.
     pub(crate) async fn follow(
         self,
@@ -64,8 +71,7 @@ impl PeerNews {
                 (key, ask(&client, &chain, &me).await)
             };
             let answers = join_all(peers().into_iter().map(ask)).await;
-            let answers = answers.into_iter().filter_map(|(key, answer)| Some((key, answer?)));
-            self.0.lock().extend(answers);
+            self.take(answers);
             tokio::time::sleep(INTERVAL).await;
         }
     }

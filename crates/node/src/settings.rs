@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de};
 use soma_engine::{ConsensusSecret, Contacts, Join, KEEP_BLOCKS_MIN, Peer, PeerAddress};
 use soma_protocol::{ConsensusKey, Endpoints, Genesis, Rejection, SecretKey};
 use soma_sdk::Trust;
-use soma_sdk::client::{check_url, has_login, without_login};
+use soma_sdk::client::{check_url, has_login, names_another_machine, without_login};
 
 use crate::error::NodeError;
 
@@ -60,9 +60,10 @@ pub struct Settings {
     /// The blocks and the state of this node.
     #[serde(default)]
     pub history: HistorySettings,
-    /// Where this node is reached, which its validator says on the chain.
-    #[serde(default, skip_serializing_if = "Endpoints::is_empty")]
-    pub endpoints: Endpoints,
+    /// Where this node is reached, which its validator says on the chain; `None` if it says
+    /// nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
     /// The other nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerSettings>,
@@ -237,7 +238,7 @@ impl Settings {
             pool: PoolLimits::default(),
             weights: WeightsLimits::default(),
             history: HistorySettings::default(),
-            endpoints: Endpoints::default(),
+            endpoints: None,
             peers,
         }
     }
@@ -258,7 +259,10 @@ impl Settings {
             let reason = format!("keep_blocks is less than {KEEP_BLOCKS_MIN}");
             return Err(de::Error::custom(reason));
         }
-        check_endpoints(&settings.endpoints).map_err(de::Error::custom)?;
+        if let Some(endpoints) = &settings.endpoints {
+            check_endpoints(endpoints).map_err(de::Error::custom)?;
+            check_reachable(endpoints, settings.listen).map_err(de::Error::custom)?;
+        }
         let peers = settings.peers.iter().map(PeerSettings::peer);
         let peers = peers.collect::<Result<_, _>>().map_err(de::Error::custom)?;
         soma_engine::check_peers(peers).map_err(de::Error::custom)?;
@@ -322,6 +326,22 @@ pub fn check_endpoints(endpoints: &Endpoints) -> Result<(), String> {
         }
     }
     if endpoints.are_well_formed() { Ok(()) } else { Err(Rejection::BadEndpoints.to_string()) }
+}
+
+/// Checks that others can use these endpoints of a node that listens on `listen`.
+///
+/// # Errors
+/// What is wrong.
+fn check_reachable(endpoints: &Endpoints, listen: SocketAddr) -> Result<(), String> {
+    if listen.ip().is_loopback() {
+        return Ok(());
+    }
+    let p2p = endpoints.p2p.as_deref().map(|p2p| format!("http://{p2p}"));
+    let is_here = |url: &String| !names_another_machine(url);
+    match p2p.iter().chain(&endpoints.url).find(|url| is_here(url)) {
+        Some(_) => Err("[endpoints] names this machine, where nobody else reaches it".into()),
+        None => Ok(()),
+    }
 }
 
 /// Everything that a node is started with.
@@ -410,7 +430,7 @@ pub(crate) fn chain_dir(dir: &Path) -> PathBuf {
 mod tests {
     use soma_protocol::ConsensusKey;
 
-    use super::{COMMENTS, ConsensusSecret, Join, PeerSettings, Settings, TlsFiles};
+    use super::{COMMENTS, ConsensusSecret, Endpoints, Join, PeerSettings, Settings, TlsFiles};
 
     fn settings(peers: Vec<PeerSettings>) -> Settings {
         let address = |port| format!("127.0.0.1:{port}").parse().unwrap();
@@ -435,7 +455,7 @@ mod tests {
         written.pool.entries = 7;
         written.history.keep_blocks = Some(5_000);
         written.history.join = Join::Replay;
-        written.endpoints.p2p = Some("host:3".to_owned());
+        written.endpoints = Some(Endpoints { p2p: Some("host:3".to_owned()), url: None });
         let text = written.render();
         assert_eq!(Settings::parse(&text).unwrap(), written);
         for (name, comment) in COMMENTS {
@@ -469,9 +489,13 @@ mod tests {
         assert!(refusal(&few).contains("keep_blocks"));
         let nowhere = settings(vec![peer("nowhere", None)]).render();
         assert!(refusal(&nowhere).contains("nowhere"));
-        let mut unreachable = settings(Vec::new());
-        unreachable.endpoints.url = Some("https://user:word@host".to_owned());
-        assert!(refusal(&unreachable.render()).contains("no password"));
+        let at = |url: &str| {
+            let endpoints = Some(Endpoints { p2p: None, url: Some(url.to_owned()) });
+            Settings { endpoints, listen: "0.0.0.0:2".parse().unwrap(), ..settings(Vec::new()) }
+        };
+        assert!(refusal(&at("https://user:word@host").render()).contains("no password"));
+        assert!(refusal(&at("http://127.0.0.1:8645").render()).contains("this machine"));
+        assert!(refusal(&(text + "\n[endpoints]\napi_url = \"x\"\n")).contains("api_url"));
         let no_url = settings(vec![peer("host:1", Some("ftp://host"))]).render();
         assert!(refusal(&no_url).contains("ftp"));
         let no_key = PeerSettings { key: ConsensusKey([0xab; 32]), ..peer("host:1", None) };

@@ -14,6 +14,14 @@ pub fn names_another_machine(ip: IpAddr) -> bool {
     !(is_local || ip.to_canonical().is_multicast())
 }
 
+/// Whether an address belongs to a private network.
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_private(),
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::names_another_machine;

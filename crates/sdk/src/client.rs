@@ -46,6 +46,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Size limit of a JSON answer: a page of 500 targets with their candidates has about 2 MB.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// The same for a node that may be anybody's, and is asked short questions only.
+const BRIEF_ANSWER_BYTES_MAX: usize = 256 << 10;
 /// The pauses between requests for a transaction's state: the first one, and the longest one.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_LAST: Duration = Duration::from_millis(500);
@@ -92,6 +94,8 @@ pub struct Client {
     /// Whether requests may go through a proxy that the environment names.
     proxied: bool,
     retries: u32,
+    /// The most bytes of an answer that is read into memory.
+    answer_bytes_max: usize,
     listener: Listener,
     /// Whether the listener was told that this node is slow or silent.
     told: Arc<AtomicBool>,
@@ -238,7 +242,17 @@ impl Client {
         let failed = |source| SdkError::Network { url: url.clone(), source, proxied };
         let http = http.build().map_err(failed)?;
         let (listener, told) = (Listener::default(), Arc::default());
-        Ok(Self { http, url, base, proxied, retries: RETRIES, listener, told, peer: None })
+        Ok(Self {
+            http,
+            url,
+            base,
+            proxied,
+            retries: RETRIES,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+            listener,
+            told,
+            peer: None,
+        })
     }
 
     /// The same client, whose waits of more than two seconds are told.
@@ -257,6 +271,12 @@ impl Client {
     #[must_use]
     pub fn without_retries(self) -> Self {
         Self { retries: 0, ..self }
+    }
+
+    /// The same client, which reads short answers only: of a node that may be anybody's.
+    #[must_use]
+    pub fn brief(self) -> Self {
+        Self { answer_bytes_max: BRIEF_ANSWER_BYTES_MAX, ..self }
     }
 
     /// The same client, which downloads files as a peer of the node.
@@ -671,8 +691,9 @@ impl Client {
         let url = without_login(response.url().as_str());
         let mut bytes = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(|error| self.network(error))? {
-            if bytes.len() + piece.len() > ANSWER_BYTES_MAX {
-                return Err(SdkError::TooLong { url, limit_bytes: ANSWER_BYTES_MAX as u64 });
+            if bytes.len() + piece.len() > self.answer_bytes_max {
+                let limit_bytes = self.answer_bytes_max as u64;
+                return Err(SdkError::TooLong { url, limit_bytes });
             }
             bytes.extend_from_slice(&piece);
         }
@@ -712,7 +733,12 @@ pub fn names_another_machine(url: &str) -> bool {
     let Ok(Base(url)) = Base::parse(url) else { return false };
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse();
-    address.map_or_else(|_| !is_this_machine(host), soma_os::net::names_another_machine)
+    // A path at an address within a private network could be a command to a device there.
+    let is_bare = url.path() == "/";
+    address.map_or_else(
+        |_| !is_this_machine(host),
+        |ip| soma_os::net::names_another_machine(ip) && (is_bare || !soma_os::net::is_private(ip)),
+    )
 }
 
 /// Whether a URL has a name or a password for its server.

@@ -182,7 +182,7 @@ impl New {
 impl Add {
     fn run(self, global: &Global, output: &Output) -> Result {
         let plan = Plan::read(&self.plan)?;
-        let endpoints = self.endpoints.endpoints()?;
+        let endpoints = self.endpoints.change(None)?.unwrap_or_default();
         let stake = self.stake.unwrap_or(plan.stake_max());
         plan.check_stake(&self.output, stake)?;
         output_file::check(&self.output, Existing::Replaced)?;

@@ -247,7 +247,7 @@ impl Init {
         let consensus = &keys.consensus;
         let peers = self.peer.into_iter().map(|peer| peer.0).collect();
         let mut settings = Settings::new(self.api, self.listen, peers);
-        settings.endpoints = self.endpoints.endpoints()?;
+        settings.endpoints = self.endpoints.change(None)?;
         let protection = passphrase.map_or(Protection::Local, Protection::Passphrase);
         let folder = NodeFolder::create(&self.dir, &genesis, &settings, &keys, protection)?;
         let identity = Identity::of(&folder, keys.account.address(), consensus);
@@ -268,8 +268,8 @@ impl Run {
     fn run(self, global: &Global, output: &Output) -> Result {
         log(self.log, self.log_format);
         let mut folder = NodeFolder::open(&self.dir)?;
-        let endpoints = self.endpoints.endpoints()?;
-        if !endpoints.is_empty() {
+        let endpoints = self.endpoints.change(folder.settings().endpoints.as_ref())?;
+        if endpoints != folder.settings().endpoints {
             // Kept: the node must not say something else after its next start.
             folder.write(Settings { endpoints, ..folder.settings().clone() })?;
         }

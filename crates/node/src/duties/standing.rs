@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 
-use soma_os::clock::now_ms;
 use soma_protocol::record::{Model, TargetStatus, Validator, ValidatorStatus};
 use soma_protocol::storage::{self, Challenge};
 use soma_protocol::{
@@ -96,7 +95,7 @@ fn actions(state: &dyn StateRead, me: &Address, duties: &Duties, has_seat: bool)
             hidden.filter(|beacon| beacon.commitment == commitment::beacon(&id, me, epoch, &value));
         due.extend(ours.map(|_| Action::RevealBeacon(action::RevealBeacon { epoch, value })));
     }
-    due.extend(moved(state, me, &duties.endpoints));
+    due.extend(moved(state, &validator, duties));
     // A validator that was jailed for absence returns by itself, if its account can pay for that.
     if validator.status == ValidatorStatus::Jailed && epoch >= validator.jailed_until {
         due.push(Action::ReturnValidator(action::ReturnValidator {}));
@@ -104,13 +103,24 @@ fn actions(state: &dyn StateRead, me: &Address, duties: &Duties, has_seat: bool)
     due
 }
 
-/// Says where the node of a validator is, unless the chain says so.
-fn moved(state: &dyn StateRead, me: &Address, endpoints: &Endpoints) -> Option<Action> {
-    let known = read::endpoints(state, me).unwrap_or_default();
-    let may = now_ms() >= known.until_ms(&read::params(state));
-    let is_due = !endpoints.is_empty() && known.endpoints != *endpoints && may;
-    let (last_ms, endpoints) = (known.since_ms, endpoints.clone());
-    is_due.then_some(Action::SetEndpoints(action::SetEndpoints { last_ms, endpoints }))
+/// Says where the node of a validator is, unless the chain says so. Another node with the key of
+/// its account, such as one that waits to take over, must not.
+fn moved(state: &dyn StateRead, validator: &Validator, duties: &Duties) -> Option<Action> {
+    let wanted = duties.endpoints.as_ref().filter(|_| {
+        let me = Some(duties.keys.consensus);
+        me == Some(validator.consensus_key) || me == validator.next_key
+    })?;
+    let known = read::endpoints(state, &validator.address).unwrap_or_default();
+    let params = read::params(state);
+    // Where the operator ends phases, there is neither a pause nor block time in the state.
+    let may = params.epoch_ms == 0 || read::clock(state).block_ms >= known.until_ms(&params);
+    let Endpoints { p2p, url } = wanted.clone();
+    let last_ms = known.since_ms;
+    (may && known.endpoints != *wanted).then_some(Action::SetEndpoints(action::SetEndpoints {
+        last_ms,
+        p2p,
+        url,
+    }))
 }
 
 fn unattested(

@@ -90,8 +90,8 @@ fn peer(api: &Api, request: &Request) -> Option<Holder> {
         let seats = api.chain.read(|state, _| read::committee(state).seats);
         seats.iter().any(|seat| seat.consensus_key == permit.peer)
     };
-    let is_peer = (api.health.around.peers.contains_key(&permit.peer) || is_seated())
-        && permit.permits(&api.chain.id, &api.key, &hash, now_ms());
+    let is_peer = permit.permits(&api.chain.id, &api.key, &hash, now_ms())
+        && (api.health.around.trusted.contains(&permit.peer) || is_seated());
     is_peer.then_some(Holder::Peer(permit.peer))
 }
 

@@ -246,7 +246,7 @@ impl Competition<'_> {
             submissions.len()
         ));
         if self.gains.is_empty() && !refused.is_empty() {
-            self.output.say("  left out, because nobody understands it:");
+            self.output.say("  left out, because nobody understands them:");
             for line in listed(&refused) {
                 self.output.say(format_args!("    {line}"));
             }

@@ -46,6 +46,8 @@ struct Entry {
 pub(super) struct Ledger {
     limits: Limits,
     inner: Mutex<Inner>,
+    /// Held as long as it is open: another process would not know whom this one has paid.
+    _lock: File,
 }
 
 #[derive(Debug)]
@@ -65,9 +67,17 @@ impl Ledger {
         let failed = |error: std::io::Error| Error::file(path, "use", &error);
         let mut accounts = HashMap::new();
         let since_ms = now_ms().saturating_sub(limits.pause_ms());
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let lock = soma_os::file::open_own(&path.with_extension("lock")).map_err(failed)?;
+        lock.try_lock().map_err(|_| {
+            Error::new(Code::StateInUse, "another faucet gives money of the same account")
+                .hint("stop it, or use a key of its own")
+        })?;
         if path.exists() {
-            for line in BufReader::new(File::open(path).map_err(failed)?).lines() {
-                let entry = serde_json::from_str(&line.map_err(failed)?);
+            for line in BufReader::new(File::open(path).map_err(failed)?).split(b'\n') {
+                let entry = serde_json::from_slice(&line.map_err(failed)?);
                 // A later line counts more: the last payment may have been taken back.
                 match entry {
                     Ok(Entry { account, at_ms }) if at_ms > since_ms => {
@@ -80,22 +90,19 @@ impl Ledger {
                 }
             }
         }
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
-        }
         let lines = accounts.iter().map(|(account, at_ms)| line(*account, *at_ms));
         soma_os::file::write(path, lines.collect::<String>().as_bytes()).map_err(failed)?;
         let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
         let inner = Inner { file, accounts, clients: HashMap::new() };
-        Ok(Self { limits, inner: Mutex::new(inner) })
+        Ok(Self { limits, inner: Mutex::new(inner), _lock: lock })
     }
 
-    /// Notes that an account is paid now, for a client.
+    /// Notes that an account is paid now, for a client. Returns when that is.
     ///
     /// # Errors
     /// [`Code::FaucetWait`] if it, or others for the same client, were paid a short time ago;
     /// [`Code::Busy`] if nobody else can be remembered; that the file cannot be written.
-    pub(super) fn note(&self, account: Address, client: IpAddr) -> Result {
+    pub(super) fn note(&self, account: Address, client: IpAddr) -> Result<u64> {
         let (now_ms, pause_ms) = (now_ms(), self.limits.pause_ms());
         let since_ms = now_ms.saturating_sub(pause_ms);
         let client = surroundings(client);
@@ -125,15 +132,17 @@ impl Ledger {
         })?;
         accounts.insert(account, now_ms);
         clients.insert(client, recent.into_iter().chain([now_ms]).collect());
-        Ok(())
+        Ok(now_ms)
     }
 
-    /// Takes the last note of an account back: it was not paid after all.
-    pub(super) fn forget(&self, account: Address, client: IpAddr) {
+    /// Takes a note back: the account was not paid after all.
+    pub(super) fn forget(&self, account: Address, client: IpAddr, noted_ms: u64) {
         let mut inner = self.inner.lock();
         inner.accounts.remove(&account);
-        if let Some(paid) = inner.clients.get_mut(&surroundings(client)) {
-            paid.pop();
+        if let Some(paid) = inner.clients.get_mut(&surroundings(client))
+            && let Some(at) = paid.iter().position(|at_ms| *at_ms == noted_ms)
+        {
+            paid.remove(at);
         }
         // A time that is past: the account may be paid again after a restart, too.
         let line = line(account, 0);
@@ -141,8 +150,9 @@ impl Ledger {
     }
 }
 
+/// A line, which begins by ending the one before: that may be half of one, if the disk was full.
 fn line(account: Address, at_ms: u64) -> String {
-    serde_json::to_string(&Entry { account, at_ms }).unwrap_or_default() + "\n"
+    format!("\n{}", serde_json::to_string(&Entry { account, at_ms }).unwrap_or_default())
 }
 
 fn wait(what: &str, until_ms: u64, now_ms: u64) -> Error {
@@ -169,7 +179,7 @@ mod tests {
     use soma_codes::Code;
     use soma_protocol::Address;
 
-    use super::{Ledger, Limits};
+    use super::{Ledger, Limits, line};
 
     const LIMITS: Limits = Limits { pause: Duration::from_hours(1), per_client: 2 };
 
@@ -190,13 +200,20 @@ mod tests {
         assert_eq!(note(&ledger, 4, "2001:db8:1:2::3"), None);
         assert_eq!(note(&ledger, 5, "2001:db8:1:ffff::4"), None);
         assert_eq!(note(&ledger, 6, "2001:db8:1:9::5"), Some(Code::FaucetWait), "the same /48");
-        ledger.forget(Address([5; 32]), "2001:db8:1::".parse().unwrap());
+        let of_fifth = ledger.inner.lock().accounts[&Address([5; 32])];
+        ledger.forget(Address([5; 32]), "2001:db8:1::".parse().unwrap(), of_fifth);
         assert_eq!(note(&ledger, 6, "2001:db8:1:9::5"), None, "that one was not paid");
+        let second = Ledger::open(&path, LIMITS).err().map(|error| error.code);
+        assert_eq!(second, Some(Code::StateInUse), "it would not know whom this one has paid");
 
         drop(ledger);
-        let half = std::fs::read_to_string(&path).unwrap() + "{\"account\": \"som";
+        // What a full disk has left, and a damaged sector.
+        let mut half = std::fs::read(&path).unwrap();
+        half.extend(b"\n{\"account\": \"som\n\xff\xfe");
+        half.extend(line(Address([9; 32]), soma_os::clock::now_ms()).as_bytes());
         std::fs::write(&path, half).unwrap();
         let ledger = Ledger::open(&path, LIMITS).unwrap();
+        assert_eq!(note(&ledger, 9, "203.0.113.9"), Some(Code::FaucetWait), "noted after that");
         assert_eq!(note(&ledger, 2, "203.0.113.9"), Some(Code::FaucetWait));
         assert_eq!(note(&ledger, 5, "203.0.113.9"), None);
         drop(ledger);

@@ -106,11 +106,14 @@ impl Serve {
         let serving = Serving { schema: "faucet/1", url: &url, address, amount };
         output.value("url", &url, &serving)?;
         let server = Arc::new(Server::new(sender, ledger, amount, pause, trust_proxy));
-        let router = server::router(server).into_make_service_with_connect_info::<SocketAddr>();
-        tokio::select! {
-            ended = axum::serve(listener, router) => ended.map_err(failed),
+        let router = server::router(Arc::clone(&server));
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let ended = tokio::select! {
+            ended = axum::serve(listener, service) => ended.map_err(failed),
             signal = signals::stopped() => signal,
-        }
+        };
+        server.end().await;
+        ended
     }
 }
 

@@ -26,6 +26,8 @@ const BODY_BYTES_MAX: usize = 1 << 10;
 /// Payments at a time, and how many more wait for their turn.
 const AT_ONCE: usize = 16;
 const WAITING_MAX: usize = 256;
+/// How long payments may take when the faucet ends.
+const END_LIMIT: Duration = Duration::from_secs(30);
 /// What a faucet keeps for fees.
 const FEES: Amount = Amount::soma(1);
 
@@ -56,14 +58,24 @@ impl Server {
 
     /// The address that asks, or that a proxy on this machine names.
     fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
-        let named = || headers.get("x-forwarded-for")?.to_str().ok()?.rsplit(',').next();
-        let forwarded = named().and_then(|address| address.trim().parse().ok());
+        // A proxy appends to the header or adds a line, so the last entry of the last line is its
+        // own; the client can forge all others.
+        let line = headers.get_all("x-forwarded-for").into_iter().next_back();
+        let last = line.and_then(|line| line.to_str().ok()?.rsplit(',').next());
+        let forwarded = last.and_then(|address| address.trim().parse().ok());
         let is_proxy = self.trust_proxy && peer.ip().to_canonical().is_loopback();
         forwarded.filter(|_| is_proxy).unwrap_or_else(|| peer.ip())
     }
 
-    /// Pays an account for a client.
-    async fn pay(&self, account: Address, client: IpAddr) -> Result<Paid, Error> {
+    /// Pays an account for a client. It goes on if nobody waits for the answer anymore: whoever is
+    /// noted is paid.
+    async fn pay(self: &Arc<Self>, account: Address, client: IpAddr) -> Result<Paid, Error> {
+        let server = Arc::clone(self);
+        let paid = tokio::spawn(async move { server.pay_in_turn(account, client).await });
+        paid.await.unwrap_or_else(|_| Err(Error::new(Code::Busy, "the faucet is stopping")))
+    }
+
+    async fn pay_in_turn(&self, account: Address, client: IpAddr) -> Result<Paid, Error> {
         let busy = || Error::new(Code::Busy, "too many ask at the same time");
         let _place = self.places.try_acquire().map_err(|_| busy())?;
         let _turn = self.turns.acquire().await.map_err(|_| busy())?;
@@ -71,22 +83,26 @@ impl Server {
         if Amount(balance.0) < self.amount.plus(FEES) {
             return Err(Error::new(Code::FaucetEmpty, "the faucet has nothing left to give"));
         }
-        self.ledger.note(account, client)?;
+        let noted_ms = tokio::task::block_in_place(|| self.ledger.note(account, client))?;
         let transfer = action::Transfer { to: account, amount: self.amount };
-        match self.sender.settle(Action::Transfer(transfer)).await {
-            Ok((sent, _)) => Ok(Paid {
-                address: Text(account),
-                amount: self.amount.into(),
-                transaction: Text(sent.hash),
-            }),
-            Err(error) => {
-                // Whoever was refused is not made to wait. What may still be paid stays noted.
-                if error.exit() == Exit::Rejected {
-                    self.ledger.forget(account, client);
-                }
-                Err(error.into())
+        let sent = self.sender.send(Action::Transfer(transfer)).await.inspect_err(|_| {
+            // What could not be sent is never paid, so nobody waits for it.
+            self.ledger.forget(account, client, noted_ms);
+        })?;
+        self.sender.wait(sent).await.inspect_err(|error| {
+            if error.exit() == Exit::Rejected || error.code() == Code::TransactionExpired {
+                self.ledger.forget(account, client, noted_ms);
             }
-        }
+        })?;
+        let (address, amount) = (Text(account), self.amount.into());
+        Ok(Paid { address, amount, transaction: Text(sent.hash) })
+    }
+
+    /// Takes no more requests, and waits until whoever is being paid has been.
+    pub(super) async fn end(&self) {
+        self.places.close();
+        let all = u32::try_from(AT_ONCE).unwrap_or(u32::MAX);
+        let _ended = tokio::time::timeout(END_LIMIT, self.turns.acquire_many(all)).await;
     }
 
     fn pause(&self) -> String {
@@ -95,6 +111,12 @@ impl Server {
 
     fn show(&self, news: &News<'_>) -> Response {
         page(&self.sender.chain().to_string(), self.amount, &self.pause(), news)
+    }
+
+    fn refuse(&self, error: &Error) -> Response {
+        let mut page = self.show(&News::Refused { message: &error.message, hint: &error.hint });
+        *page.status_mut() = status(error.code);
+        page
     }
 }
 
@@ -109,16 +131,21 @@ pub(super) fn router(server: Shared) -> Router {
         .with_state(server)
 }
 
+/// The status of an answer with this code; what the faucet's node did has none of its own.
+fn status(code: Code) -> StatusCode {
+    let status = code.http_status().and_then(|status| StatusCode::from_u16(status).ok());
+    status.unwrap_or(StatusCode::BAD_GATEWAY)
+}
+
 /// A request that is refused, as a node's API refuses.
 struct Refusal(Error);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Self(error) = self;
-        let status = error.code.http_status().and_then(|status| StatusCode::from_u16(status).ok());
+        let status = status(error.code);
         let problem =
             ApiError { code: Text(error.code), message: error.message, hint: Some(error.hint) };
-        let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
         let mut response = (status, Json(problem)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -171,8 +198,8 @@ async fn answer_form(
     let asked = body.split('&').find_map(|field| field.strip_prefix("address="));
     let address = asked.unwrap_or_default().trim_matches(['+', ' ']).parse::<Address>();
     let Ok(address) = address else {
-        let hint = "copy the whole address, which begins with soma1";
-        return server.show(&News::Refused { message: "this is no address", hint });
+        let error = Error::new(Code::BadRequest, "this is no address");
+        return server.refuse(&error.hint("copy the whole address, which begins with soma1"));
     };
     let client = server.client(peer, &headers);
     match server.pay(address, client).await {
