@@ -80,6 +80,7 @@ class Code(StrEnum):
     DUTY_NOT_FREE = "duty_not_free"
     DUTY_WAITING = "duty_waiting"
     EMPTY_DATA = "empty_data"
+    ENDPOINTS_CHANGED = "endpoints_changed"
     ENDPOINTS_SET = "endpoints_set"
     ENDPOINTS_UNCHANGED = "endpoints_unchanged"
     ENGINE_ERROR = "engine_error"
