@@ -39,6 +39,7 @@ use crate::{
     archives::BUFFER,
     block::Block,
     calendar::Calendar,
+    calendar::TERM_BLOCKS,
     limits::{GOSSIP_BYTES_MAX, RESPONSE_BYTES_MAX, SNAPSHOT_TERMS},
 };
 
@@ -46,6 +47,11 @@ use crate::{
 pub(super) const MAILBOX: NonZeroUsize = NZUsize!(256);
 /// How many views behind the last finalized one have their votes kept.
 pub(super) const VIEWS_KEPT: ViewDelta = ViewDelta::new(256);
+/// How many views behind the last finalized one have their blocks cached. The library keeps the
+/// caches of whole earlier terms, a dozen open files each, for as many views as the running term
+/// falls short of this: it must be less than a term has.
+const VIEWS_CACHED: ViewDelta = ViewDelta::new(64);
+const _: () = assert!(VIEWS_CACHED.get() < TERM_BLOCKS);
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// How many views share a file of a cache.
@@ -124,7 +130,7 @@ pub(crate) fn marshal(
         start,
         partition_prefix: prefix.into(),
         mailbox_size: MAILBOX,
-        view_retention: VIEWS_KEPT,
+        view_retention: VIEWS_CACHED,
         prunable_items_per_section: ITEMS_PER_SECTION,
         page_cache: page_cache.clone(),
         replay_buffer: BUFFER,

@@ -1,9 +1,11 @@
-//! A node whose chain is long answers every question in time.
+//! A node whose chain is long answers every question in time, and has no more files open than one
+//! whose chain is short.
 //!
 //! `SOMA_HISTORY=1000,10000,100000 cargo test --release -p soma-node --test running long_history --
 //! --nocapture` makes a network of that many models, targets and blocks, and prints how long each
 //! route takes; with `SOMA_HISTORY_STAYS` it then stays up, for a browser.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -20,6 +22,8 @@ use crate::network::{Network, wait_until};
 
 /// The longest that an answer may take.
 const PATIENCE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 5_000 } else { 100 });
+/// What asks for files and submissions that are not there.
+const FILES: [&str; 4] = ["/v1/weights", "/v1/ciphertexts", "/v1/targets/", "/v1/pieces"];
 /// How often each question is asked.
 const TIMES: u32 = 5;
 /// Payments in one request.
@@ -37,7 +41,7 @@ impl Size {
     /// That of the environment, else a small one.
     fn wanted() -> Self {
         let Ok(text) = std::env::var("SOMA_HISTORY") else {
-            return Self { models: 20, targets: 60, blocks: 100 };
+            return Self { models: 20, targets: 60, blocks: 300 };
         };
         let numbers: Vec<u32> = text.split(',').map(|number| number.parse().unwrap()).collect();
         let [models, targets, blocks] = numbers[..] else {
@@ -219,6 +223,8 @@ async fn every_route_of_a_node_with_a_long_history_answers_in_time() {
             let mut response = http.get(format!("{base}{path}")).send().await.unwrap();
             assert!(!response.status().is_server_error(), "{path}: {}", response.status());
             // A stream never ends; what counts is that it begins.
+            let is_stored = !FILES.iter().any(|begin| path.starts_with(begin));
+            assert!(response.status().is_success() || !is_stored, "{path}: {}", response.status());
             if path != "/v1/events" {
                 while let Some(part) = response.chunk().await.unwrap() {
                     bytes += part.len();
@@ -235,6 +241,13 @@ async fn every_route_of_a_node_with_a_long_history_answers_in_time() {
             slow.push((path, longest));
         }
     }
+    let metrics = http.get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
+    let terms: BTreeSet<&str> = metrics
+        .split("marshal_cache_cache_verified_syncs_total{epoch=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!((1..=2).contains(&terms.len()), "terms with open files: {terms:?}");
     if std::env::var("SOMA_HISTORY_STAYS").is_ok() {
         eprintln!("page  {base}/");
         tokio::time::sleep(Duration::from_mins(10)).await;
