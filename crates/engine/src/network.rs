@@ -181,7 +181,7 @@ impl Directory {
         registered: Vec<Registered>,
     ) -> AddressableTrackedPeers<PublicKey> {
         // An address that several claim is dialed for nobody: whoever is there would refuse what
-        // is meant for another one, and take it for a second node with the key of this one.
+        // is for another one, and take it for a second node with the key of this one.
         let mut claims = BTreeMap::<&str, u32>::new();
         for p2p in registered.iter().filter_map(|node| node.p2p.as_deref()) {
             *claims.entry(p2p).or_default() += 1;

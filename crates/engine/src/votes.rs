@@ -96,7 +96,7 @@ impl VoteRecord {
         }
         if let Some(file) = &mut record.file {
             file.seek(SeekFrom::Start(0))?;
-            file.write_all(&encode(NEW_MAGIC, &self.key, VotePlace { term: now_ms(), view: 0 }))?;
+            file.write_all(&encode(*NEW_MAGIC, &self.key, VotePlace { term: now_ms(), view: 0 }))?;
             file.sync_data()?;
         }
         record.last = Some(NOTHING);
@@ -137,7 +137,7 @@ impl Record {
     fn write(&mut self, key: &ConsensusKey, place: VotePlace) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             file.seek(SeekFrom::Start(0))?;
-            file.write_all(&encode(MAGIC, key, place))?;
+            file.write_all(&encode(*MAGIC, key, place))?;
         }
         self.last = Some(place);
         let is_due = self.synced.is_none_or(|synced| {
@@ -161,9 +161,9 @@ fn check(bytes: &[u8]) -> [u8; 8] {
     check
 }
 
-fn encode(magic: &[u8; 8], key: &ConsensusKey, place: VotePlace) -> Vec<u8> {
+fn encode(magic: [u8; 8], key: &ConsensusKey, place: VotePlace) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(RECORD_BYTES);
-    bytes.extend_from_slice(magic);
+    bytes.extend_from_slice(&magic);
     bytes.extend_from_slice(&key.0);
     bytes.extend_from_slice(&place.term.to_le_bytes());
     bytes.extend_from_slice(&place.view.to_le_bytes());

@@ -61,8 +61,8 @@ struct Asked {
 }
 
 impl Sources {
-    /// In which order nodes are asked for a file: those of the settings first. A file's hash chooses
-    /// the first one, and each attempt begins at the next one.
+    /// In which order nodes are asked for a file: those of the settings first. A file's hash
+    /// chooses the first one, and each attempt begins at the next one.
     fn order(&self, file: &Ciphertext, attempt: usize) -> Vec<Asked> {
         let places = self.chain.read(|state, _| self.neighbors.places(state));
         let asked = |is_of_chain| {

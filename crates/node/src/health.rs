@@ -738,7 +738,7 @@ mod tests {
             (has(Code::KeyRunsTwice), has(Code::Behind))
         };
         assert_eq!(told(&[1]), (false, false));
-        assert_eq!(told(&[1, 2]).0, true, "two of them agree");
-        assert_eq!(told(&[7]).0, true, "one that the settings name");
+        assert!(told(&[1, 2]).0, "two of them agree");
+        assert!(told(&[7]).0, "one that the settings name");
     }
 }

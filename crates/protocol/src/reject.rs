@@ -163,7 +163,7 @@ rejections! {
     } = "a file of {size_bytes} bytes, but the network has room for {free_bytes}";
     BadEndpoints = "an endpoint has 1 to 260 printable ASCII characters and no space";
     EndpointsSet { #[serde(with = "decimal")] from_ms: u64 }
-        = "the validator said a short time ago where its node is reached; it may again from {from_ms}";
+        = "the validator said where its node is a short time ago; it may again from {from_ms}";
     EndpointsChanged { #[serde(with = "decimal")] since_ms: u64 }
         = "the validator has said something else since, in the block of time {since_ms}";
     EndpointsUnchanged = "the validator's node is already said to be reached there";

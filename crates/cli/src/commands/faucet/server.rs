@@ -67,8 +67,8 @@ impl Server {
         forwarded.filter(|_| is_proxy).unwrap_or_else(|| peer.ip())
     }
 
-    /// Pays an account for a client. It goes on if nobody waits for the answer anymore: whoever is
-    /// noted is paid.
+    /// Pays an account for a client. It continues if nobody waits for the answer anymore: whoever
+    /// is noted is paid.
     async fn pay(self: &Arc<Self>, account: Address, client: IpAddr) -> Result<Paid, Error> {
         let server = Arc::clone(self);
         let paid = tokio::spawn(async move { server.pay_in_turn(account, client).await });
@@ -98,7 +98,7 @@ impl Server {
         Ok(Paid { address, amount, transaction: Text(sent.hash) })
     }
 
-    /// Takes no more requests, and waits until whoever is being paid has been.
+    /// Refuses all further requests, and waits until whoever is being paid has been.
     pub(super) async fn end(&self) {
         self.places.close();
         let all = u32::try_from(AT_ONCE).unwrap_or(u32::MAX);
