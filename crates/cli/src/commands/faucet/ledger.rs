@@ -209,7 +209,7 @@ mod tests {
         drop(ledger);
         // What a full disk has left, and a damaged sector.
         let mut half = std::fs::read(&path).unwrap();
-        half.extend(b"\n{\"account\": \"som\n\xff\xfe");
+        half.extend(b"\n{\"acc\n\xff\xfe");
         half.extend(line(Address([9; 32]), soma_os::clock::now_ms()).as_bytes());
         std::fs::write(&path, half).unwrap();
         let ledger = Ledger::open(&path, LIMITS).unwrap();
