@@ -13,9 +13,9 @@ mod stages;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 
-use crate::device::{Card, Device, DeviceChoice, SharedCard, open};
+use crate::device::{Card, Device, DeviceChoice, SharedCard, Warn, open};
 use crate::error::{DeviceFault, Error};
 use crate::kernels::Engine;
 use crate::pass::{Outcome, Rows, Subject};
@@ -47,6 +47,30 @@ impl CardInfo {
         let name = locked(&card).name().to_owned();
         Ok(Self { index, name })
     }
+
+    /// Compares a product with the engine's CPU, in every shape of tile: its extents and its hostile
+    /// values follow from the seed. Returns what was compared, for display.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it differs, or if the card fails.
+    pub fn compare_product(&self, engine: &Engine, seed: &[u8]) -> Result<String, Error> {
+        let random = blake3::hash(seed);
+        let extent = |at: usize, most: u16| {
+            let bytes = [random.as_bytes()[at], random.as_bytes()[at + 1]];
+            usize::from(u16::from_le_bytes(bytes) % most) + 1
+        };
+        let extents = self_test::Extents {
+            rows: 32 * extent(0, 40),
+            depth: extent(2, 2500),
+            columns: extent(4, 2500),
+        };
+        let card = open(self.index, self_test::run)?;
+        if self_test::product_equal(&locked(&card), engine, extents, seed)? {
+            return Ok(format!("{}x{}x{}", extents.rows, extents.columns, extents.depth));
+        }
+        let what = "a product";
+        Err(Error::Device(DeviceFault::Unequal { name: self.name.clone(), what }))
+    }
 }
 
 impl Engine {
@@ -58,8 +82,13 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Device`] if that card cannot be used.
-    pub fn on(self, choice: DeviceChoice, warn: fn(&Error)) -> Result<Self, Error> {
-        let device = Device { choice, warn: Some(warn), card: OnceLock::new() };
+    pub fn on(
+        self,
+        choice: DeviceChoice,
+        warn: impl Fn(&Error) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let warn = Some(Warn(Arc::new(warn)));
+        let device = Device { choice, warn, card: OnceLock::new() };
         if let DeviceChoice::Cuda(index) = choice {
             // Nothing was there before.
             let _ = device.card.set(Some(open(index, self_test::run)?));
@@ -92,7 +121,7 @@ impl Device {
     }
 
     fn tell(&self, fault: DeviceFault) {
-        if let Some(warn) = self.warn {
+        if let Some(Warn(warn)) = &self.warn {
             warn(&Error::Device(fault));
         }
     }

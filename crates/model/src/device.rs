@@ -13,10 +13,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 pub(crate) use card::{Card, Number, bytes_of};
 pub(crate) use driver::{Argument, Kernel, Memory};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{DeviceFault, Error};
 
 /// The device that the caller asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
     /// A card for models that are large enough, if there is one that gives the bits of the
     /// reference; else this CPU.
@@ -40,6 +43,20 @@ impl FromStr for DeviceChoice {
             Some(("cuda", index)) => index.parse().map(Self::Cuda).map_err(|_| unknown()),
             _ => Err(unknown()),
         }
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self, Error> {
+        name.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(device: DeviceChoice) -> Self {
+        device.to_string()
     }
 }
 
@@ -81,12 +98,21 @@ pub(crate) fn open(
     card
 }
 
+/// Told when a card cannot be used any more.
+#[derive(Clone)]
+pub(crate) struct Warn(pub(crate) Arc<dyn Fn(&Error) + Send + Sync>);
+
+impl fmt::Debug for Warn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Warn")
+    }
+}
+
 /// The device of an engine.
 #[derive(Debug, Default)]
 pub(crate) struct Device {
     pub(crate) choice: DeviceChoice,
-    /// Told once when a card cannot be used any more.
-    pub(crate) warn: Option<fn(&Error)>,
+    pub(crate) warn: Option<Warn>,
     /// The card, once it is known whether there is one.
     pub(crate) card: OnceLock<Option<SharedCard>>,
 }

@@ -57,7 +57,7 @@ pub(super) struct Layout {
     pub(super) layers: Vec<PlacedLayer>,
     pub(super) final_norm: PlacedNorm,
     pub(super) predictor: PlacedLinear,
-    /// RoPE's tables, `[head_dim / 2, positions]`.
+    /// The rotary tables, `[head_dim / 2, positions]`.
     pub(super) cosines: Placed,
     pub(super) sines: Placed,
     numbers: usize,

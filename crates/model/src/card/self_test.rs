@@ -11,6 +11,7 @@ use crate::device::{Argument, Card, Kernel};
 use crate::error::DeviceFault;
 use crate::kernels::{
     Engine, Epilogue as Expected, KernelChoice, Matrix, MatrixMut, matmul, same_bits, values,
+    values_of,
 };
 use crate::layers::sigreg::{Directions, Nodes};
 use crate::math;
@@ -35,7 +36,9 @@ pub(super) fn run(card: &mut Card) -> Result<(), DeviceFault> {
     // Without threads there is no engine, and nothing to compare with.
     let engine = Engine::new(KernelChoice::Kind(KernelKind::Reference), 1)
         .map_err(|_| unequal(card, "no reference"))?;
-    if !products_equal(card, &engine)? {
+    // No extent of columns or depth is a multiple of a tile's.
+    let extents = Extents { rows: 160, depth: 67, columns: 133 };
+    if !product_equal(card, &engine, extents, &[1])? {
         return Err(unequal(card, "products"));
     }
     if !passes_equal(card, &engine)? {
@@ -79,11 +82,25 @@ pub(super) fn functions_equal(card: &Card) -> Result<bool, DeviceFault> {
     }))
 }
 
-fn products_equal(card: &Card, engine: &Engine) -> Result<bool, DeviceFault> {
-    // No extent is a multiple of a tile's.
-    let (rows, depth, columns) = (160, 67, 133);
-    let x = values(1, depth * rows);
-    let weight = values(2, depth * columns);
+/// The extents of a product.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extents {
+    /// A multiple of 32.
+    pub(super) rows: usize,
+    pub(super) depth: usize,
+    pub(super) columns: usize,
+}
+
+/// Whether every shape of tile gives a product of hostile values the bits of the engine.
+pub(super) fn product_equal(
+    card: &Card,
+    engine: &Engine,
+    extents: Extents,
+    seed: &[u8],
+) -> Result<bool, DeviceFault> {
+    let Extents { rows, depth, columns } = extents;
+    let x = values_of(&[seed, b"x"].concat(), depth * rows);
+    let weight = values_of(&[seed, b"weight"].concat(), depth * columns);
     let mut expected = vec![0.0; columns * rows];
     matmul(
         engine,
@@ -93,7 +110,9 @@ fn products_equal(card: &Card, engine: &Engine) -> Result<bool, DeviceFault> {
         false,
         Expected::None,
     );
-    expected.iter_mut().for_each(|value| *value = operand(*value));
+    for value in &mut expected {
+        *value = operand(*value);
+    }
     let placed = Placed { first: 0, stride: columns.next_multiple_of(4) };
     let (x_on_card, out) = (card.allocate(x.len() * 4)?, card.allocate(expected.len() * 4)?);
     let (model, staging) =

@@ -35,11 +35,12 @@ macro_rules! functions {
 
         impl Functions {
             fn of(library: &Library) -> Result<Self, DeviceFault> {
-                // SAFETY: these are the declarations of cuda.h.
+                let absent = |function| move |_| DeviceFault::OldDriver { function };
                 Ok(Self {
-                    $($field: *unsafe { library.get($symbol) }.map_err(|_| {
-                        DeviceFault::OldDriver { function: $symbol }
-                    })?,)+
+                    $(
+                        // SAFETY: this is its declaration in cuda.h.
+                        $field: *unsafe { library.get($symbol) }.map_err(absent($symbol))?,
+                    )+
                 })
             }
         }
@@ -76,7 +77,7 @@ macro_rules! kernels {
         /// A kernel.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Kernel {
-            $(#[doc = $name] $kernel,)+
+            $($kernel,)+
         }
 
         impl Kernel {
@@ -357,8 +358,8 @@ impl Memory {
         driver.enter()?;
         let (mut address, bytes) = (0, bytes.max(1));
         // SAFETY: the address is a place to write to.
-        driver
-            .check("cuMemAlloc", unsafe { (driver.functions.allocate)(&raw mut address, bytes) })?;
+        let code = unsafe { (driver.functions.allocate)(&raw mut address, bytes) };
+        driver.check("cuMemAlloc", code)?;
         Ok(Self { driver: Arc::clone(driver), address, bytes })
     }
 

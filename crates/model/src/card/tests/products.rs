@@ -40,7 +40,9 @@ fn compare(card: &Card, seed: u8, rows: usize, depth: usize, columns: usize, epi
         },
     );
     if epilogue == Epilogue::Operand {
-        expected.iter_mut().for_each(|value| *value = operand(*value));
+        for value in &mut expected {
+            *value = operand(*value);
+        }
     }
 
     let all = rows.next_multiple_of(32);

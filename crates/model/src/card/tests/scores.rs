@@ -8,7 +8,7 @@ use soma_architecture::Architecture;
 use super::emulated::Emulated;
 use crate::bench::hostile::{RECIPES, hostile};
 use crate::card::stages;
-use crate::device::{Device, DeviceChoice};
+use crate::device::{Device, DeviceChoice, Warn};
 use crate::error::Error;
 use crate::kernels::{Engine, KernelChoice, same_bits, values};
 use crate::layers::sigreg::{Directions, Nodes};
@@ -23,7 +23,11 @@ fn cpu() -> Engine {
 /// An engine on the emulated card.
 fn on(emulated: &Emulated, warn: fn(&Error)) -> Engine {
     let card = OnceLock::from(Some(Arc::new(Mutex::new(emulated.card()))));
-    cpu().with_device(Device { choice: DeviceChoice::Cuda(0), warn: Some(warn), card })
+    cpu().with_device(Device {
+        choice: DeviceChoice::Cuda(0),
+        warn: Some(Warn(Arc::new(warn))),
+        card,
+    })
 }
 
 /// For whoever expects no warning.
