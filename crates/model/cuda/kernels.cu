@@ -463,7 +463,7 @@ KERNEL(sum_rows, 128, 1)
 
 constexpr int NODES = 16;
 
-// SIGReg's sums over the rows of a chunk, in order: sums[chunk][j][slice] of cos and, after all
+// SIGReg's sums over the rows of a chunk, in order, from projections as operands: sums[chunk][j][slice] of cos and, after all
 // nodes, of sin. A thread has a direction and up to 16 nodes, which `blockIdx.y` counts; the nodes
 // before them are computed on the way. `blockIdx.z` counts chunks.
 KERNEL(characteristic, 128, 1)
@@ -484,7 +484,7 @@ KERNEL(characteristic, 128, 1)
     const float* from = projections + static_cast<size_t>(slice) * rows + chunk.first;
     for (unsigned r = 0; r < chunk.count; ++r) {
         float sin_1, cos_1;
-        sin_cos_turn(turn(operand(from[r]), turns), sin_1, cos_1);
+        sin_cos_turn(turn(from[r], turns), sin_1, cos_1);
         float sin = sin_1;
         float cos = cos_1;
         for (unsigned j = 0; j < first; ++j) {
