@@ -516,7 +516,7 @@ client! {
         "use --device auto, cpu, cuda or cuda:N";
     DeviceUnavailable = "device_unavailable", Usage:
         "The card cannot compute: it, its driver or its memory is missing, too old or too small.",
-        "use --device cpu, or auto for a card if there is one; `soma doctor` says why there is none";
+        "use --device cpu or auto; `soma doctor` says why there is no card";
     DeviceUnequal = "device_unequal", Verification:
         "The card does not match the reference; its scores would be wrong.",
         "use --device cpu, and report it";

@@ -10,6 +10,7 @@
 #define DEVICE __device__ __forceinline__
 #define KERNEL(name, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name
 #define UNROLL _Pragma("unroll")
+#define UNROLL_8 _Pragma("unroll 8")
 #define ROLLED _Pragma("unroll 1")
 
 DEVICE float add(float a, float b) { return __fadd_rn(a, b); }

@@ -178,10 +178,6 @@ API int cuDevicePrimaryCtxRetain(void** context, int) {
 }
 API int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
 API int cuCtxSetCurrent(void*) { return SUCCESS; }
-API int cuCtxSynchronize() {
-    Locked locked(lock);
-    return fails() ? LAUNCH_FAILED : SUCCESS;
-}
 API int cuModuleLoadData(void** module, const void*) {
     *module = &module_object;
     return SUCCESS;
@@ -231,12 +227,6 @@ API int cuMemFree_v2(uint64_t address) {
     used -= block->second.bytes;
     munmap(block->second.map, block->second.map_bytes);
     blocks.erase(block);
-    return SUCCESS;
-}
-API int cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
-    Locked locked(lock);
-    *free_bytes = used < memory_bytes ? memory_bytes - used : 0;
-    *total = memory_bytes;
     return SUCCESS;
 }
 API int cuMemcpyHtoD_v2(uint64_t to, const void* from, size_t bytes) {

@@ -15,6 +15,7 @@
 #define DEVICE inline
 #define KERNEL(name, threads, blocks) static void name
 #define UNROLL
+#define UNROLL_8
 #define ROLLED
 #define __shared__ static
 

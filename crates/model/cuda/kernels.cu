@@ -90,25 +90,29 @@ constexpr int NORM_ROWS = 8;
 
 // y[f][r] = LayerNorm of row r of x.
 KERNEL(normalize, LANES* NORM_ROWS, 1)
-(const float* x, const float* gamma, const float* beta, unsigned width, unsigned rows, float* y) {
+(const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ beta,
+ unsigned width, unsigned rows, float* __restrict__ y) {
     __shared__ float lanes[LANES][NORM_ROWS];
     unsigned row = blockIdx.x * NORM_ROWS + threadIdx.x % NORM_ROWS;
     unsigned lane = threadIdx.x / NORM_ROWS;
     const float* from = x + row;
     float* to = y + row;
     float sum = 0.0f;
+    UNROLL_8
     for (unsigned f = lane; f < width; f += LANES) {
         sum = add(sum, from[static_cast<size_t>(f) * rows]);
     }
     float count = static_cast<float>(width);
     float mean = operand(divide(fold<NORM_ROWS>(lanes, sum, Sum()), count));
     float squares = 0.0f;
+    UNROLL_8
     for (unsigned f = lane; f < width; f += LANES) {
         float centered = operand(sub(from[static_cast<size_t>(f) * rows], mean));
         squares = fma_(centered, centered, squares);
     }
     float variance = divide(fold<NORM_ROWS>(lanes, squares, Sum()), count);
     float inverse = operand(divide(1.0f, root(add(variance, with_bits(0x3727c5acu)))));
+    UNROLL_8
     for (unsigned f = lane; f < width; f += LANES) {
         float centered = operand(sub(from[static_cast<size_t>(f) * rows], mean));
         float value = fma_(mul(centered, inverse), gamma[f], beta[f]);
@@ -318,11 +322,13 @@ DEVICE void weigh(const Wave& wave, float* sums, float (&lanes)[LANES][WEIGH_ROW
     unsigned seen = query < queries.count ? queries.first + query + 1 : 0;
     float* column = scores_of<S>(wave, queries) + query;
     float max = with_bits(0xff800000u);
+    UNROLL_8
     for (unsigned j = lane; j < seen; j += LANES) {
         max = Largest()(max, column[static_cast<size_t>(j) * S::BM]);
     }
     max = fold<WEIGH_ROWS>(lanes, max, Largest());
     float sum = 0.0f;
+    UNROLL_8
     for (unsigned j = lane; j < queries.keys; j += LANES) {
         float* at = column + static_cast<size_t>(j) * S::BM;
         float weight = 0.0f;
@@ -411,6 +417,7 @@ KERNEL(likelihood, LANES* LOSS_ROWS, 1)
     const float* from = logits + row;
     float max = with_bits(0xff800000u);
     bool finite = true;
+    UNROLL_8
     for (unsigned n = lane; n < vocabulary; n += LANES) {
         float logit = from[static_cast<size_t>(n) * rows];
         finite = finite && is_finite(logit);
@@ -418,6 +425,7 @@ KERNEL(likelihood, LANES* LOSS_ROWS, 1)
     }
     max = fold<LOSS_ROWS>(lanes, max, Largest());
     float sum = 0.0f;
+    UNROLL_8
     for (unsigned n = lane; n < vocabulary; n += LANES) {
         sum = add(sum, softmax_term(from[static_cast<size_t>(n) * rows], max));
     }
@@ -450,6 +458,7 @@ KERNEL(sum_rows, 128, 1)
     const float* from = x + static_cast<size_t>(feature) * rows + chunk.first;
     double sum = 0.0;
     bool finite = true;
+    UNROLL_8
     for (unsigned r = 0; r < chunk.count; ++r) {
         float value = from[r];
         finite = finite && is_finite(value);

@@ -21,11 +21,11 @@ use crate::kernels::Engine;
 use crate::pass::{Outcome, Rows, Subject};
 use crate::weights::Weights;
 
-/// Maximum positions of a pass on a card; a longer chunk has a pass to itself. Weights are read once
-/// per pass, and few rows do not fill a card.
+/// Maximum positions of a pass on a card; a longer chunk has a pass to itself. Weights are read
+/// once per pass, and few rows do not fill a card.
 pub(crate) const CARD_POSITIONS: usize = 8192;
-/// Models with fewer parameters stay on the CPU unless a card is asked for by name: to open a card
-/// takes longer than to score a document with them.
+/// Models with fewer parameters stay on the CPU unless a card is asked for by name: opening a card
+/// takes time that they do not repay. An estimate.
 const AUTO_PARAMETERS: u64 = 1 << 26;
 
 /// A card that gives the bits of the reference.
@@ -48,8 +48,8 @@ impl CardInfo {
         Ok(Self { index, name })
     }
 
-    /// Compares a product with the engine's CPU, in every shape of tile: its extents and its hostile
-    /// values follow from the seed. Returns what was compared, for display.
+    /// Compares a product with the engine's CPU, in every shape of tile: its extents and its
+    /// hostile values follow from the seed. Returns what was compared, for display.
     ///
     /// # Errors
     /// [`Error::Device`] if it differs, or if the card fails.

@@ -1,5 +1,5 @@
-//! What a score takes from a forward pass over chunks: per chunk, the cost of its tokens, the sum of
-//! its representations, and how far they are from being normally distributed.
+//! What a score takes from a forward pass over chunks: per chunk, the cost of its tokens, the sum
+//! of its representations, and how far they are from being normally distributed.
 //!
 //! This is the pass on the CPU, and the definition of the one on a card (`card`).
 

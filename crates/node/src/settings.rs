@@ -202,7 +202,8 @@ const COMMENTS: [(&str, &str); 17] = [
     ("audit_threads", "Threads of all audits; 0 for one per CPU."),
     (
         "audit_device",
-        "Where audits compute scores: \"auto\" (a card if there is one), \"cpu\", \"cuda\" or \"cuda:N\".",
+        "Where audits compute scores: \"auto\" (a card if there is one), \"cpu\", \"cuda\" or \
+         \"cuda:N\".",
     ),
     ("audit_memory_bytes", "Memory of the models that audits have open, in bytes."),
     ("[tls]", "The API's chain of certificates and its key, in PEM; read again when they change."),

@@ -13,16 +13,16 @@ use crate::error::DeviceFault;
 const KERNELS: &str = include_str!("../../cuda/kernels.ptx");
 
 /// Numbers that are copied to and from a card.
-pub(crate) trait Number: Copy + Default + sealed::Plain {}
+pub(crate) trait Number: Copy + Default + plain::Plain {}
 
-mod sealed {
+mod plain {
     /// Types without padding, of which any bits are a value.
     pub(crate) trait Plain {}
 }
 
 macro_rules! numbers {
     ($($type:ty)+) => {$(
-        impl sealed::Plain for $type {}
+        impl plain::Plain for $type {}
         impl Number for $type {}
     )+};
 }

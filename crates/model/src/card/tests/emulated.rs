@@ -75,11 +75,14 @@ fn build() -> Option<PathBuf> {
     if library.exists() {
         return Some(library);
     }
-    let compiler = ["c++", "g++", "clang++"].into_iter().find(|name| {
-        Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success())
-    });
-    let Some(compiler) = compiler else {
-        eprintln!("skipped: there is no C++ compiler to emulate a card with");
+    // Under an emulator of another CPU, the compiler makes libraries for this machine.
+    let makes_ours = |name: &&str| {
+        let output = Command::new(name).arg("-dumpmachine").output();
+        output.is_ok_and(|output| output.stdout.starts_with(std::env::consts::ARCH.as_bytes()))
+    };
+    let compiler = ["c++", "g++", "clang++"].into_iter().find(makes_ours);
+    let Some(compiler) = compiler.filter(|_| cfg!(target_os = "linux")) else {
+        eprintln!("skipped: no C++ compiler for Linux on this CPU, to emulate a card with");
         return None;
     };
     let temporary = library.with_extension(format!("{}.tmp", std::process::id()));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use soma_architecture::Architecture;
+use soma_codes::{Code, Coded as _};
 
 use super::emulated::Emulated;
 use crate::bench::hostile::{RECIPES, hostile};
@@ -149,6 +150,19 @@ fn a_card_gives_hostile_weights_the_score_of_the_cpu() {
 }
 
 #[test]
+fn without_a_card_it_is_an_error_to_ask_for_one_and_auto_is_the_cpu() {
+    let architecture = Architecture { layers: 1, ..Architecture::nano() };
+    let weights = weights(&architecture, 1);
+    let directions = Directions::new(&architecture, [3; 32]);
+    let auto = cpu().on(DeviceChoice::Auto, alarm).unwrap();
+    let expected = score(&cpu(), &weights, b"some data", &directions).unwrap();
+    assert_eq!(score(&auto, &weights, b"some data", &directions).unwrap(), expected);
+    // There may be a card, but hardly so many.
+    let error = cpu().on(DeviceChoice::Cuda(9999), alarm).unwrap_err();
+    assert_eq!(error.code(), Code::DeviceUnavailable, "{error}");
+}
+
+#[test]
 fn attention_gives_the_same_bits_however_little_memory_its_scores_have() {
     let Some(emulated) = Emulated::new() else { return };
     let architecture = Architecture { layers: 1, dim: 24, heads: 4, ..Architecture::nano() };
@@ -206,12 +220,12 @@ fn with_little_memory_a_card_computes_smaller_passes_and_with_less_the_cpu_does(
     let architecture = Architecture { layers: 1, positions: 64, ..Architecture::nano() };
     let directions = Directions::new(&architecture, [3; 32]);
     let (first, second) = (weights(&architecture, 1), weights(&architecture, 50));
-    let data = bytes(9, 64 * 20 + 5);
+    let data = bytes(9, 64 * 10 + 5);
     let expected =
         [&first, &second].map(|weights| score(&cpu(), weights, &data, &directions).unwrap());
     let engine = on(&emulated, |_| _ = WARNINGS.fetch_add(1, Ordering::Relaxed));
-    // A pass of all chunks takes about 14 MB, and each model 2 MB.
-    for megabytes in [64, 16, 8, 6, 5, 4] {
+    // A pass of all chunks takes about 7 MB, and each model 1.1 MB.
+    for megabytes in [64, 8, 6, 4] {
         emulated.set_memory(megabytes << 20);
         for (weights, expected) in [&first, &second].into_iter().zip(&expected) {
             assert_eq!(&score(&engine, weights, &data, &directions).unwrap(), expected);
