@@ -190,17 +190,18 @@ fn run_in_parts(
     chunks: &[Vec<u16>],
     mut rows: Option<&mut Rows>,
 ) -> Result<Vec<Option<Outcome>>, DeviceFault> {
-    loop {
-        match stages::run(card, subject, chunks, rows.as_deref_mut()) {
-            Err(DeviceFault::OutOfMemory) if card.free_others(subject.weights.identity()) => {}
-            Err(DeviceFault::OutOfMemory) if chunks.len() > 1 => {
-                card.free_rooms();
-                let (first, second) = chunks.split_at(chunks.len() / 2);
-                let mut outcomes = run_in_parts(card, subject, first, rows.as_deref_mut())?;
-                outcomes.extend(run_in_parts(card, subject, second, rows)?);
-                return Ok(outcomes);
-            }
-            result => return result,
+    match stages::run(card, subject, chunks, rows.as_deref_mut()) {
+        Err(DeviceFault::OutOfMemory) => card.free_others(subject.weights.identity()),
+        result => return result,
+    }
+    match stages::run(card, subject, chunks, rows.as_deref_mut()) {
+        Err(DeviceFault::OutOfMemory) if chunks.len() > 1 => {
+            card.free_rooms();
+            let (first, second) = chunks.split_at(chunks.len() / 2);
+            let mut outcomes = run_in_parts(card, subject, first, rows.as_deref_mut())?;
+            outcomes.extend(run_in_parts(card, subject, second, rows)?);
+            Ok(outcomes)
         }
+        result => result,
     }
 }

@@ -160,13 +160,11 @@ impl Card {
         true
     }
 
-    /// Frees everything but what is kept for this owner; false if there is nothing else.
-    pub(crate) fn free_others(&mut self, owner: &Arc<()>) -> bool {
+    /// Frees everything but what is kept for this owner.
+    pub(crate) fn free_others(&mut self, owner: &Arc<()>) {
         let key = Arc::downgrade(owner);
-        let count = self.kept.len();
         self.rooms.clear();
         self.kept.retain(|kept| kept.owner.ptr_eq(&key));
-        self.kept.len() < count
     }
 
     /// Frees the memory of passes.

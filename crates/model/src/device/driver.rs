@@ -18,6 +18,8 @@ use crate::error::DeviceFault;
 const SUCCESS: c_int = 0;
 /// What it returns if the card has too little memory.
 const OUT_OF_MEMORY: c_int = 2;
+/// What it returns if there is no card.
+const NO_DEVICE: c_int = 100;
 /// The attribute that counts multiprocessors.
 const MULTIPROCESSORS: c_int = 16;
 /// The attribute that is the first number of the compute capability.
@@ -296,11 +298,13 @@ fn system_library() -> Result<Library, DeviceFault> {
 fn find(functions: Functions, index: u32) -> Result<c_int, DeviceFault> {
     let check = |call, code| check(functions, call, code);
     let (mut count, mut device) = (0, 0);
-    // SAFETY: the arguments are places to write to.
-    unsafe {
-        check("cuInit", (functions.init)(0))?;
-        check("cuDeviceGetCount", (functions.count)(&raw mut count))?;
+    // SAFETY: there are no other arguments.
+    match unsafe { (functions.init)(0) } {
+        NO_DEVICE => return Err(DeviceFault::NoCard { index, count: 0 }),
+        code => check("cuInit", code)?,
     }
+    // SAFETY: the count is a place to write to.
+    check("cuDeviceGetCount", unsafe { (functions.count)(&raw mut count) })?;
     let wanted = c_int::try_from(index).unwrap_or(c_int::MAX);
     if wanted >= count {
         return Err(DeviceFault::NoCard { index, count: u32::try_from(count).unwrap_or(0) });
