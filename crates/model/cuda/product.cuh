@@ -36,35 +36,66 @@ struct Factors {
     unsigned depth;
 };
 
-// Copies a step of one factor, [BK][WIDTH]; what does not exist is `missing`.
+// What a thread copies of one factor: some numbers of a column of quads, in every step.
 template <int BK, int WIDTH, int THREADS>
-DEVICE void load_step(float* to, const float* from, size_t stride, unsigned width, unsigned first,
-                      unsigned depth, float missing) {
-    constexpr int QUADS = BK * WIDTH / 4;
-    UNROLL
-    for (int i = 0; i < QUADS; i += THREADS) {
-        unsigned quad = i + threadIdx.x;
-        if (QUADS % THREADS != 0 && quad >= QUADS) {
-            break;
-        }
-        unsigned k = quad / (WIDTH / 4);
-        unsigned column = quad % (WIDTH / 4) * 4;
-        float* quad_to = to + quad * 4;
-        if (first + k < depth && column < width) {
-            copy_16(quad_to, from + (first + k) * stride + column);
-        } else {
-            *reinterpret_cast<float4*>(quad_to) = make_float4(missing, missing, missing, missing);
-        }
-    }
-}
+struct Source {
+    static constexpr int ACROSS = WIDTH / 4;
+    static constexpr int DOWN = THREADS / ACROSS;
+    static_assert(THREADS % ACROSS == 0 && BK % DOWN == 0, "a thread stays in its column");
 
+    const float* next;
+    size_t stride;
+    int k;
+    int place;
+    bool exists;
+
+    DEVICE Source(const float* from, size_t stride_, unsigned width) {
+        int column = threadIdx.x % ACROSS * 4;
+        k = threadIdx.x / ACROSS;
+        place = k * WIDTH + column;
+        next = from + k * stride_ + column;
+        stride = stride_;
+        exists = column < static_cast<int>(width);
+    }
+
+    // Copies the next step to shared memory, [BK][WIDTH]; of the depth, `left` numbers are left.
+    // What does not exist is `missing`.
+    DEVICE void copy_step(float* to, int left, float missing) {
+        UNROLL
+        for (int i = 0; i < BK; i += DOWN) {
+            float* quad = to + place + i * WIDTH;
+            if (exists && k + i < left) {
+                copy_16(quad, next + i * stride);
+            } else {
+                *reinterpret_cast<float4*>(quad) = make_float4(missing, missing, missing, missing);
+            }
+        }
+        next += BK * stride;
+    }
+};
+
+// What a thread copies of both factors.
 template <class S>
-DEVICE void load_both(float* stage, const Factors& factors, unsigned first) {
-    load_step<S::BK, S::BM, S::THREADS>(stage, factors.a, factors.a_stride, factors.a_width, first,
-                                        factors.depth, negative(0.0f));
-    load_step<S::BK, S::BN, S::THREADS>(stage + S::BK * S::BM, factors.b, factors.b_stride,
-                                        factors.b_width, first, factors.depth, 0.0f);
-}
+struct Sources {
+    Source<S::BK, S::BM, S::THREADS> a;
+    Source<S::BK, S::BN, S::THREADS> b;
+    int left;
+
+    DEVICE explicit Sources(const Factors& factors)
+        : a(factors.a, factors.a_stride, factors.a_width),
+          b(factors.b, factors.b_stride, factors.b_width),
+          left(static_cast<int>(factors.depth)) {}
+
+    // Copies the next step, if there is one, and ends a group of copies.
+    DEVICE void copy_step(float* stage) {
+        if (left > 0) {
+            a.copy_step(stage, left, negative(0.0f));
+            b.copy_step(stage + S::BK * S::BM, left, 0.0f);
+            left -= S::BK;
+        }
+        group_copies();
+    }
+};
 
 template <int COUNT, int APART>
 DEVICE void load_fragment(float (&to)[COUNT], const float* from) {
@@ -101,12 +132,10 @@ DEVICE Place place() {
 template <class S>
 DEVICE void chains(const Factors& factors, float* memory, Place at, float (&sums)[S::TM][S::TN]) {
     unsigned steps = (factors.depth + S::BK - 1) / S::BK;
+    Sources<S> sources(factors);
     UNROLL
     for (int stage = 0; stage < S::STAGES - 1; ++stage) {
-        if (stage < static_cast<int>(steps)) {
-            load_both<S>(memory + stage * S::STEP, factors, stage * S::BK);
-        }
-        group_copies();
+        sources.copy_step(memory + stage * S::STEP);
     }
     unsigned reading = 0;
     unsigned writing = S::STAGES - 1;
@@ -115,10 +144,7 @@ DEVICE void chains(const Factors& factors, float* memory, Place at, float (&sums
         copies_done<S::STAGES - 2>();
         // All copies of this step are visible, and nobody reads the stage that is written next.
         barrier();
-        if (step + S::STAGES - 1 < steps) {
-            load_both<S>(memory + writing * S::STEP, factors, (step + S::STAGES - 1) * S::BK);
-        }
-        group_copies();
+        sources.copy_step(memory + writing * S::STEP);
         const float* a = memory + reading * S::STEP + at.m;
         const float* b = memory + reading * S::STEP + S::BK * S::BM + at.n;
         UNROLL
