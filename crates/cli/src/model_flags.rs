@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use soma_model::{Architecture, Engine, KernelChoice, Weights};
+use soma_model::{Architecture, DeviceChoice, Engine, KernelChoice, Weights};
 use soma_os::data::read_text;
 
 use crate::error::Result;
+use crate::output::Output;
 
 /// Size limit of an architecture's JSON.
 const ARCHITECTURE_BYTES_MAX: usize = 64 << 10;
@@ -48,6 +49,27 @@ impl EngineArgs {
             usize::from,
         );
         Ok(Engine::new(self.kernel, threads)?)
+    }
+}
+
+/// How to compute scores; the bits are always the same.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ScoringArgs {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Where scores are computed: auto, cpu, cuda or cuda:N; all compute the same bits.
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    device: DeviceChoice,
+}
+
+impl ScoringArgs {
+    /// The kernels on a pool of threads, and the device; a card that fails is warned of.
+    pub(crate) fn build(&self, output: &Output) -> Result<Engine> {
+        let output = output.clone();
+        let warn = move |error: &soma_model::Error| {
+            output.warn(format_args!("{error}; this processor computes instead"));
+        };
+        Ok(self.engine.build()?.on(self.device, warn)?)
     }
 }
 

@@ -530,6 +530,15 @@ client! {
     KernelUnequal = "kernel_unequal", Verification:
         "The kernel does not match the reference on this machine; its scores would be wrong.",
         "use --kernel reference, and report it";
+    UnknownDevice = "unknown_device", Usage:
+        "No device has this name.",
+        "use --device auto, cpu, cuda or cuda:N";
+    DeviceUnavailable = "device_unavailable", Usage:
+        "The card cannot compute: it, its driver or its memory is missing, too old or too small.",
+        "use --device cpu or auto; `soma doctor` says why there is no card";
+    DeviceUnequal = "device_unequal", Verification:
+        "The card does not match the reference; its scores would be wrong.",
+        "use --device cpu, and report it";
     ArchitectureNotJson = "architecture_not_json", Usage:
         "The file is not the JSON of an architecture.",
         "see vectors/tiny_text/config.json for an example";

@@ -32,6 +32,15 @@ pub enum Error {
         /// The kernel that failed.
         kind: KernelKind,
     },
+    /// No device has this name.
+    #[error("unknown device `{name}`; the devices are auto, cpu, cuda and cuda:N")]
+    UnknownDevice {
+        /// The name asked for.
+        name: String,
+    },
+    /// A card cannot compute.
+    #[error("cannot compute on a card: {0}")]
+    Device(#[from] DeviceFault),
     /// The threads could not be started.
     #[error("cannot start threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -251,6 +260,9 @@ impl Coded for Error {
             Self::UnknownKernel { .. } => Code::UnknownKernel,
             Self::Unavailable { .. } => Code::KernelUnavailable,
             Self::Unequal { .. } => Code::KernelUnequal,
+            Self::UnknownDevice { .. } => Code::UnknownDevice,
+            Self::Device(DeviceFault::Unequal { .. }) => Code::DeviceUnequal,
+            Self::Device(_) => Code::DeviceUnavailable,
             Self::Threads(_) => Code::NoThreads,
             Self::Architecture(error) => error.code(),
             Self::Io { source, .. } => Code::of_io(source),
@@ -312,6 +324,57 @@ pub(crate) const WRAPPERS: [(&str, &str); 5] = [
 fn source_of(extra: &str) -> &'static str {
     let known = WRAPPERS.iter().find(|(part, _)| *part == extra);
     known.map_or("does not belong to it", |(_, source)| source)
+}
+
+/// Why a card cannot compute.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceFault {
+    /// The system has no library of NVIDIA's driver.
+    #[error("no NVIDIA driver")]
+    NoDriver,
+    /// The driver lacks a function.
+    #[error("the NVIDIA driver is too old: it has no `{function}`")]
+    OldDriver {
+        /// The function.
+        function: &'static str,
+    },
+    /// There are fewer cards.
+    #[error("no card {index}: the NVIDIA driver knows {count}")]
+    NoCard {
+        /// The card asked for.
+        index: u32,
+        /// How many there are.
+        count: u32,
+    },
+    /// The card is older than Ampere.
+    #[error("card {index} is too old: its compute capability is below 8.0")]
+    OldCard {
+        /// The card.
+        index: u32,
+    },
+    /// The text of the kernels cannot be given to the driver.
+    #[error("the kernels are not text")]
+    Kernels,
+    /// The card has too little memory.
+    #[error("the card has too little memory")]
+    OutOfMemory,
+    /// A call of the driver failed.
+    #[error("{call}: {reason}")]
+    Failed {
+        /// The call.
+        call: &'static str,
+        /// What the driver says.
+        reason: String,
+    },
+    /// The card does not produce the bits of the reference.
+    #[error("`{name}` does not match the reference: {what}")]
+    Unequal {
+        /// The card's name.
+        name: String,
+        /// What differs.
+        what: &'static str,
+    },
 }
 
 /// What is wrong with a checkpoint.

@@ -5,10 +5,11 @@
 //! kernels, batches or the machine reach a result. `docs/numerics.md` and `docs/training.md` define
 //! every bit.
 //!
-//! Reading order, bottom to top: lanes (`simd`), functions (`math`, `math64`), matrix products
-//! (`kernels`); bytes to tokens ([`tokenizer`]), and what counting predicts ([`counting`]); the
-//! weights file (`weights`); each layer with its forward and backward (`layers`); a forward pass
-//! (`forward`), the [`score()`] made from it and its receipt (`receipt`), and bytes
+//! Reading order, bottom to top: lanes (`simd`), a card and its driver (`device`), functions
+//! (`math`, `math64`), matrix products (`kernels`); bytes to tokens ([`tokenizer`]), and what
+//! counting predicts ([`counting`]); the weights file (`weights`); each layer with its forward and
+//! backward (`layers`); a forward pass (`forward`) and what a score takes from it (`pass`), the
+//! same on a card (`card`); the [`score()`] made from it and its receipt (`receipt`), and bytes
 //! sampled from it (`generate`); training ([`train`]); measurements (`bench`).
 
 #![expect(
@@ -19,6 +20,7 @@
 mod simd;
 mod look;
 mod error;
+mod device;
 mod sizes;
 mod math;
 mod math64;
@@ -29,13 +31,17 @@ mod rope;
 mod weights;
 mod layers;
 mod forward;
+mod pass;
+mod card;
 mod score;
 mod receipt;
 mod generate;
 pub mod train;
 pub mod bench;
 
-pub use error::Error;
+pub use card::CardInfo;
+pub use device::DeviceChoice;
+pub use error::{DeviceFault, Error};
 pub use generate::{Sampling, generate};
 pub use kernels::{Engine, KernelChoice};
 pub use layers::sigreg::Directions;

@@ -213,7 +213,7 @@ fn flip_sign<S: Simd>(simd: S, bits: S::U, sign: S::U) -> S::F {
 
 /// [`exp`] of x - max as an operand, a term of a softmax; x is at most max.
 #[inline(always)]
-fn softmax_term<S: Simd>(simd: S, x: S::F, max: S::F) -> S::F {
+pub(crate) fn softmax_term<S: Simd>(simd: S, x: S::F, max: S::F) -> S::F {
     // The exponential of anything this small is 1, but its square could be subnormal.
     let x = simd.operand(simd.sub(x, max));
     let (p, n) = exp_parts(simd, simd.max(simd.splat(SOFTMAX_MIN), x));

@@ -57,6 +57,15 @@ impl Rope {
         hasher.finalize().into()
     }
 
+    /// The tables the other way round, `[head_dim / 2, positions]`: cos and sin.
+    pub(crate) fn by_pair(&self) -> [Vec<f32>; 2] {
+        [&self.cos, &self.sin].map(|table| {
+            (0..self.half)
+                .flat_map(|pair| table.iter().skip(pair).step_by(self.half).copied())
+                .collect()
+        })
+    }
+
     /// Rotates one row of all heads at this position: forward, which gives operands, or backward
     /// (by the negated angle) for gradients.
     pub(crate) fn rotate<'a>(

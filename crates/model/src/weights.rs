@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use memmap2::{Mmap, MmapMut};
@@ -50,6 +50,13 @@ enum Elements {
     HalfInFile { begin: usize, len: usize, kind: HalfKind },
     /// On the heap.
     Owned { values: Vec<f32>, raw: bool },
+}
+
+/// The elements of a tensor as they lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stored<'a> {
+    Float(&'a [f32]),
+    Half(&'a [u16], HalfKind),
 }
 
 /// Gain and offset of a LayerNorm.
@@ -106,6 +113,8 @@ pub struct Weights {
     file: Option<Mmap>,
     file_hash: Option<[u8; 32]>,
     rope: OnceLock<Rope>,
+    /// Tells these weights from all others of the process, for what is kept for them elsewhere.
+    identity: Arc<()>,
 }
 
 impl Weights {
@@ -154,7 +163,15 @@ impl Weights {
                 })?);
         }
         let (file, file_hash) = (Some(file), Some(file_hash));
-        Ok(Some(Self { architecture, specs, elements, file, file_hash, rope: OnceLock::new() }))
+        Ok(Some(Self {
+            architecture,
+            specs,
+            elements,
+            file,
+            file_hash,
+            rope: OnceLock::new(),
+            identity: Arc::default(),
+        }))
     }
 
     /// Random weights: the same for the same architecture and seed.
@@ -180,6 +197,7 @@ impl Weights {
             file: None,
             file_hash: None,
             rope: OnceLock::new(),
+            identity: Arc::default(),
         })
     }
 
@@ -202,6 +220,7 @@ impl Weights {
             file: None,
             file_hash: None,
             rope: OnceLock::new(),
+            identity: Arc::default(),
         }
     }
 
@@ -277,6 +296,22 @@ impl Weights {
             }
             Elements::HalfInFile { .. } => (&[], false),
         }
+    }
+
+    /// What is alive as long as these weights are, and tells them from others.
+    pub(crate) fn identity(&self) -> &Arc<()> {
+        &self.identity
+    }
+
+    /// The tensors as they lie in memory, in the order of a file; small elements count as zero.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = (&TensorSpec, Stored<'_>)> {
+        self.specs.iter().enumerate().map(|(index, spec)| {
+            let stored = match self.half(index) {
+                Some((bits, kind)) => Stored::Half(bits, kind),
+                None => Stored::Float(self.floats(index).0),
+            };
+            (spec, stored)
+        })
     }
 
     /// A vector.

@@ -127,7 +127,8 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
         .local_addr()
         .map_err(|source| NodeError::Listen { address: settings.api, source })?;
     let (url, around) = (api_url(api, settings.tls.is_some()), surroundings(&config)?);
-    let auditors = Auditor::crew(KernelChoice::Auto, settings.audit_threads)?;
+    let auditors =
+        Auditor::crew(KernelChoice::Auto, settings.audit_device, settings.audit_threads)?;
     let memory_bytes = settings.audit_memory_bytes;
     let limits = settings.clients;
     // Clients of their own: connections belong to the thread that opened them, and this one hashes.

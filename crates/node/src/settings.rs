@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de};
 use soma_engine::{ConsensusSecret, Contacts, Join, KEEP_BLOCKS_MIN, Peer, PeerAddress};
+use soma_model::DeviceChoice;
 use soma_protocol::{ConsensusKey, Endpoints, Genesis, Rejection, SecretKey};
 use soma_sdk::Trust;
 use soma_sdk::client::{check_url, has_login, names_another_machine, without_login};
@@ -42,6 +43,9 @@ pub struct Settings {
     /// Threads of all audits; 0 for one per CPU.
     #[serde(default)]
     pub audit_threads: usize,
+    /// Where audits compute scores.
+    #[serde(default = "audit_device")]
+    pub audit_device: DeviceChoice,
     /// Memory of models that audits have open, in bytes; one model is always open.
     #[serde(default = "audit_memory_bytes")]
     pub audit_memory_bytes: u64,
@@ -75,6 +79,10 @@ fn block_ms() -> u64 {
 
 fn idle_block_ms() -> u64 {
     IDLE_BLOCK_MS
+}
+
+fn audit_device() -> DeviceChoice {
+    DeviceChoice::Auto
 }
 
 fn audit_memory_bytes() -> u64 {
@@ -185,7 +193,7 @@ impl fmt::Debug for PeerSettings {
 }
 
 /// What the text of `config.toml` says about a setting or a table, in the order of the settings.
-const COMMENTS: [(&str, &str); 17] = [
+const COMMENTS: [(&str, &str); 18] = [
     (
         "api",
         "Where the HTTP API listens. It speaks plain HTTP: to publish it, put a proxy with TLS in \
@@ -196,6 +204,11 @@ const COMMENTS: [(&str, &str); 17] = [
     ("block_ms", "The least time between two blocks, in milliseconds; the same on all nodes."),
     ("idle_block_ms", "The most time between two blocks, in milliseconds; the same on all nodes."),
     ("audit_threads", "Threads of all audits; 0 for one per CPU."),
+    (
+        "audit_device",
+        "Where audits compute scores: \"auto\" (a card if there is one), \"cpu\", \"cuda\" or \
+         \"cuda:N\".",
+    ),
     ("audit_memory_bytes", "Memory of the models that audits have open, in bytes."),
     ("[tls]", "The API's chain of certificates and its key, in PEM; read again when they change."),
     ("[clients]", "Limits for each client of the API; this machine itself is not limited."),
@@ -232,6 +245,7 @@ impl Settings {
             block_ms: BLOCK_MS,
             idle_block_ms: IDLE_BLOCK_MS,
             audit_threads: 0,
+            audit_device: DeviceChoice::Auto,
             audit_memory_bytes: AUDIT_MEMORY_BYTES,
             tls: None,
             clients: ClientLimits::default(),

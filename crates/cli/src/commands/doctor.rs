@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use soma_codes::{Code, Coded as _, Exit};
-use soma_model::KernelChoice;
+use soma_model::{CardInfo, DeviceFault, Error as ModelError, KernelChoice};
 use soma_node::NodeFolder;
 use soma_protocol::{ConsensusKey, Hash};
 use soma_sdk::Trust;
@@ -68,7 +68,7 @@ impl Check {
 impl Doctor {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         let home = Home::find(global)?;
-        let mut checks = vec![kernels(), keys(&home.keys())];
+        let mut checks = vec![kernels(), device(), keys(&home.keys())];
         match &self.dir {
             Some(dir) => checks.extend(node(dir, global)),
             None => checks.push(disk(&std::env::temp_dir())),
@@ -95,6 +95,22 @@ fn kernels() -> Check {
         Err(error) => {
             Check::problem("kernels", error.to_string(), "do not validate or score on this machine")
         }
+    }
+}
+
+/// Which device computes scores of large models, and why not a card.
+fn device() -> Check {
+    match CardInfo::find(0) {
+        Ok(CardInfo { index, name }) => Check::ok(
+            "device",
+            format!("cuda:{index} ({name}) computes scores of large models, with the same bits"),
+        ),
+        Err(ModelError::Device(fault @ DeviceFault::Unequal { .. })) => Check::problem(
+            "device",
+            format!("this processor computes scores: {fault}"),
+            "report it; scores are right all the same, because the card is not used",
+        ),
+        Err(error) => Check::ok("device", format!("this processor computes scores: {error}")),
     }
 }
 

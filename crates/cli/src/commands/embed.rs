@@ -14,7 +14,7 @@ use crate::data::{Data, LeftOut, Shown};
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::home::Home;
-use crate::model_flags::{self, Arch, EngineArgs};
+use crate::model_flags::{self, Arch, ScoringArgs};
 use crate::network;
 use crate::output::Output;
 use crate::output_file::{self, Existing};
@@ -41,7 +41,7 @@ pub(crate) struct Embed {
     #[command(flatten)]
     search: Search,
     #[command(flatten)]
-    engine: EngineArgs,
+    engine: ScoringArgs,
 }
 
 /// Files that are read and embedded together have about this many bytes.
@@ -65,7 +65,7 @@ impl Embed {
         output_file::check(&self.output, Existing::Replaced)?;
         let not_written = |error: std::io::Error| Error::file(&self.output, "write", &error);
         let data = Data::find(&self.paths, output)?;
-        let engine = self.engine.build()?;
+        let engine = self.engine.build(output)?;
         let (weights, model) = match &self.model {
             Some(path) => (model_flags::open(path, self.arch.as_ref())?, None),
             None => self.find(global, &data, &engine, output)?,

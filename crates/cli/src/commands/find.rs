@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::harmless::one_line;
 use crate::home::Home;
-use crate::model_flags::EngineArgs;
+use crate::model_flags::ScoringArgs;
 use crate::network;
 use crate::output::Output;
 
@@ -33,7 +33,7 @@ pub(crate) struct Find {
     #[command(flatten)]
     search: Search,
     #[command(flatten)]
-    engine: EngineArgs,
+    engine: ScoringArgs,
 }
 
 /// How public models are compared.
@@ -149,7 +149,7 @@ impl Find {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         let data = Data::find(&self.paths, output)?;
         let home = Home::find(global)?;
-        let (engine, client) = (self.engine.build()?, network::client(global, output)?);
+        let (engine, client) = (self.engine.build(output)?, network::client(global, output)?);
         let weights = WeightsCache::new(home.weights());
         let scores = self.search.scores(&home);
         let scoring = Scoring { engine: &engine, weights: &weights, scores: &scores };

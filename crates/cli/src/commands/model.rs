@@ -16,7 +16,7 @@ use soma_sdk::transfer::Remote;
 
 use crate::error::{Error, Result};
 use crate::global::Global;
-use crate::model_flags::{self, Arch, EngineArgs};
+use crate::model_flags::{self, Arch, ScoringArgs};
 use crate::network;
 use crate::output::Output;
 use crate::output_file::named_or_new;
@@ -56,7 +56,7 @@ pub(crate) enum ModelCommand {
         #[arg(long)]
         arch: Option<Arch>,
         #[command(flatten)]
-        engine: EngineArgs,
+        engine: ScoringArgs,
     },
     /// Register a model with its stake.
     Register {
@@ -122,7 +122,7 @@ pub(crate) struct Publish {
     #[arg(long)]
     next: bool,
     #[command(flatten)]
-    engine: EngineArgs,
+    engine: ScoringArgs,
 }
 
 /// Size limit of a file with a specialization.
@@ -157,7 +157,7 @@ impl ModelCommand {
             Self::Specialize { file, domain, arch, engine } => {
                 let weights = model_flags::open(&file, arch.as_ref())?;
                 let specialization =
-                    specialization::of_files(&engine.build()?, &weights, &domain, output)?;
+                    specialization::of_files(&engine.build(output)?, &weights, &domain, output)?;
                 let text = serde_json::json!(specialization);
                 output.result(text, &specialization)
             }
@@ -286,7 +286,7 @@ impl Publish {
 
     fn specialization(&self, weights: &Weights, output: &Output) -> Result<Vec<i16>> {
         let Some(path) = &self.specialization else {
-            let engine = self.engine.build()?;
+            let engine = self.engine.build(output)?;
             return Ok(tokio::task::block_in_place(|| {
                 specialization::of_files(&engine, weights, &self.domain, output)
             })?);

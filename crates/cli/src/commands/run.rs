@@ -9,7 +9,7 @@ use soma_model::{Directions, Engine, Sampling, Weights, generate};
 use crate::data::{Data, Shown};
 use crate::error::Result;
 use crate::harmless::one_line;
-use crate::model_flags::{self, Arch, EngineArgs};
+use crate::model_flags::{self, Arch, ScoringArgs};
 use crate::output::Output;
 use crate::seed::Seed;
 
@@ -41,7 +41,7 @@ pub(crate) struct Run {
     #[arg(long, default_value = "0")]
     seed: Seed,
     #[command(flatten)]
-    engine: EngineArgs,
+    engine: ScoringArgs,
 }
 
 fn temperature(text: &str) -> std::result::Result<f32, String> {
@@ -71,7 +71,7 @@ struct Embedded<'a> {
 
 impl Run {
     pub(crate) fn run(self, output: &Output) -> Result {
-        let engine = self.engine.build()?;
+        let engine = self.engine.build(output)?;
         let weights = model_flags::open(&self.model, self.arch.as_ref())?;
         if !self.embed.is_empty() {
             return self.embed(&engine, &weights, output);

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::harmless::one_line;
 use crate::home::Home;
-use crate::model_flags::{Arch, EngineArgs};
+use crate::model_flags::{Arch, ScoringArgs};
 use crate::output::{Output, Unit};
 use crate::output_file::{self, Existing};
 use crate::seed::Seed;
@@ -46,7 +46,7 @@ pub(crate) struct Score {
     #[arg(long, conflicts_with_all = ["dump", "receipt"])]
     cache: bool,
     #[command(flatten)]
-    engine: EngineArgs,
+    engine: ScoringArgs,
     /// Write representations, logits, nll and embedding as safetensors (one model, one file).
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
@@ -144,7 +144,7 @@ impl Score {
         } else {
             ScoreCache::off()
         };
-        let engine = self.engine.build()?;
+        let engine = self.engine.build(output)?;
         let data = Data::find(&self.files, output)?;
         let files = &data.files;
         let extra = self.extra(files.len())?;

@@ -14,7 +14,7 @@ use crate::data::{self, LeftOut};
 use crate::error::Result;
 use crate::global::Global;
 use crate::home::Home;
-use crate::model_flags::EngineArgs;
+use crate::model_flags::ScoringArgs;
 use crate::network;
 use crate::output::Output;
 
@@ -45,7 +45,7 @@ pub(crate) struct Submit {
     #[arg(long)]
     no_cache: bool,
     #[command(flatten)]
-    engine: EngineArgs,
+    engine: ScoringArgs,
 }
 
 /// What became of it all; with `--watch`, each submission is a line of its own.
@@ -60,7 +60,7 @@ struct Summary {
 impl Submit {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         let home = Home::find(global)?;
-        let engine = self.engine.build()?;
+        let engine = self.engine.build(output)?;
         let weights = WeightsCache::new(home.weights());
         let scores = if self.no_cache { ScoreCache::off() } else { ScoreCache::new(home.scores()) };
         let witnesses = self.witness.iter().map(|url| network::client_at(url, global, output));

@@ -11,7 +11,7 @@ use soma_model::{Difference, Place, Receipt, Subject};
 use soma_os::data;
 
 use crate::error::{Error, Result};
-use crate::model_flags::{self, Arch, EngineArgs};
+use crate::model_flags::{self, Arch, ScoringArgs};
 use crate::output::Output;
 
 /// Compute the score of a receipt again and say whether it is equal.
@@ -32,7 +32,7 @@ pub(crate) struct Verify {
     #[arg(short, long, value_name = "WEIGHTS")]
     model: PathBuf,
     #[command(flatten)]
-    engine: EngineArgs,
+    engine: ScoringArgs,
 }
 
 /// What came of it.
@@ -64,7 +64,7 @@ impl Verify {
         let weights = opened.map_err(|error| {
             error.hint("the weights are those of the receipt: its architecture was changed")
         })?;
-        let engine = self.engine.build()?;
+        let engine = self.engine.build(output)?;
         let mut advance = output.start("verifying", Some(data.len() as u64));
         let mut done = 0;
         let (here, _) = Receipt::compute(&engine, &weights, &data, claimed.seed, |bytes| {

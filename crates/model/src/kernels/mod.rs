@@ -20,7 +20,9 @@ use rayon::prelude::*;
 
 pub(crate) use buffer::{Buffer, SCORES, WIDENED};
 pub(crate) use matrix::{Matrix, MatrixMut};
+pub(crate) use self_test::{same_bits, values, values_of};
 
+use crate::device::Device;
 use crate::error::Error;
 #[cfg(any(target_arch = "aarch64", test))]
 use crate::simd::Neon;
@@ -109,6 +111,8 @@ pub struct Engine {
     kind: KernelKind,
     lanes: Lanes,
     pool: rayon::ThreadPool,
+    /// Where passes of a score run instead, if anywhere.
+    device: Device,
 }
 
 impl Engine {
@@ -135,7 +139,7 @@ impl Engine {
                 .find(|&(kind, lanes)| self_test::passes(kind, lanes))
                 .unwrap_or((KernelKind::Reference, Lanes::Portable(Portable))),
         };
-        Ok(Self { kind, lanes, pool })
+        Ok(Self { kind, lanes, pool, device: Device::default() })
     }
 
     /// An engine on one thread whose kernel was not compared with the reference: to count its
@@ -143,7 +147,7 @@ impl Engine {
     pub(crate) fn untested(kind: KernelKind) -> Result<Self, Error> {
         let lanes = Lanes::detect(kind).ok_or(Error::Unavailable { kind })?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-        Ok(Self { kind, lanes, pool })
+        Ok(Self { kind, lanes, pool, device: Device::default() })
     }
 
     /// An engine on the calling thread that counts the subnormal numbers its lanes meet
@@ -151,7 +155,12 @@ impl Engine {
     #[cfg(test)]
     pub(crate) fn watched() -> Result<Self, Error> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-        Ok(Self { kind: KernelKind::Avx512, lanes: Lanes::Watched(Watched), pool })
+        Ok(Self {
+            kind: KernelKind::Avx512,
+            lanes: Lanes::Watched(Watched),
+            pool,
+            device: Device::default(),
+        })
     }
 
     /// The kernel in use.
@@ -162,6 +171,17 @@ impl Engine {
     /// The number of threads.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
+    }
+
+    /// The same engine, with this device for the passes of scores.
+    #[must_use]
+    pub(crate) fn with_device(self, device: Device) -> Self {
+        Self { device, ..self }
+    }
+
+    /// Its device.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Runs work whose parallel parts belong to no engine, such as opening weights, on the threads

@@ -25,9 +25,14 @@ pub(super) fn passes(kind: KernelKind, lanes: Lanes) -> bool {
 
 /// Values whose bits never repeat, including zeros of both signs, subnormals, numbers about 2^-40
 /// and huge values.
-fn values(seed: u8, count: usize) -> Vec<f32> {
+pub(crate) fn values(seed: u8, count: usize) -> Vec<f32> {
+    values_of(&[seed], count)
+}
+
+/// [`values`] of a longer seed.
+pub(crate) fn values_of(seed: &[u8], count: usize) -> Vec<f32> {
     let mut bytes = vec![0; count * 4];
-    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+    blake3::Hasher::new().update(seed).finalize_xof().fill(&mut bytes);
     let (words, _) = bytes.as_chunks::<4>();
     words
         .iter()
@@ -46,7 +51,8 @@ fn values(seed: u8, count: usize) -> Vec<f32> {
         .collect()
 }
 
-fn same_bits(a: &[f32], b: &[f32]) -> bool {
+/// Whether all numbers have the same bits, but for those of a NaN.
+pub(crate) fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan()))
 }
 

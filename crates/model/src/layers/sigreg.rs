@@ -162,24 +162,40 @@ pub(crate) fn distance_from_normal(engine: &Engine, nodes: &Nodes, projections: 
         let projections = projections.columns_from(group * LANES, distances.len());
         engine.run(CharacteristicSums { projections, turns: nodes.turns, sums: &mut sums });
         for (lane, distance) in distances.iter_mut().enumerate() {
-            *distance = weighted_distance(nodes, &sums, lane, samples);
+            *distance = weighted_distance(nodes, |j| sums[j][lane], samples);
         }
     });
+    mean_distance(&distances)
+}
+
+/// `sum_j w_j ((mean cos - phi_j)^2 + (mean sin)^2)` of one direction; `sum_of` gives its sums of
+/// cos at the nodes, and then of sin.
+fn weighted_distance(nodes: &Nodes, sum_of: impl Fn(usize) -> f32, samples: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "samples are far below 2^53")]
+    let samples = samples as f64;
+    let count = nodes.phi.len();
+    (0..count).fold(0.0, |sum, j| {
+        let cos = f64::from(sum_of(j)) / samples - nodes.phi[j];
+        let sin = f64::from(sum_of(count + j)) / samples;
+        sum + nodes.weights[j] * (cos * cos + sin * sin)
+    })
+}
+
+/// The mean of the directions' distances, added up in order.
+fn mean_distance(distances: &[f64]) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "directions are at most 16384")]
     let count = distances.len() as f64;
     distances.iter().fold(0.0, |sum, distance| sum + distance) / count
 }
 
-/// `sum_j w_j ((mean cos - phi_j)^2 + (mean sin)^2)` of one direction.
-fn weighted_distance(nodes: &Nodes, sums: &[[f32; LANES]], lane: usize, samples: usize) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "samples are far below 2^53")]
-    let samples = samples as f64;
-    let count = nodes.phi.len();
-    (0..count).fold(0.0, |sum, j| {
-        let cos = f64::from(sums[j][lane]) / samples - nodes.phi[j];
-        let sin = f64::from(sums[count + j][lane]) / samples;
-        sum + nodes.weights[j] * (cos * cos + sin * sin)
-    })
+/// [`distance_from_normal`] from the sums over samples at the nodes, `[2 nodes, slices]`: of cos,
+/// then of sin.
+pub(crate) fn distance_of_sums(nodes: &Nodes, sums: &[f32], samples: usize) -> f64 {
+    let slices = sums.len() / (2 * nodes.phi.len());
+    let distances: Vec<f64> = (0..slices)
+        .map(|slice| weighted_distance(nodes, |j| sums[j * slices + slice], samples))
+        .collect();
+    mean_distance(&distances)
 }
 
 #[cfg(test)]

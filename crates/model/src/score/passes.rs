@@ -8,13 +8,12 @@ use super::{Keep, Report, Score};
 use soma_architecture::Architecture;
 use soma_architecture::architecture::PASS_POSITIONS;
 
+use crate::card::{CARD_POSITIONS, CardPass};
 use crate::counting::counting_q32;
 use crate::error::Error;
-use crate::forward::{Forward, logits};
-use crate::kernels::{Engine, Matrix};
-use crate::layers::loss::negative_log_likelihood;
-use crate::layers::sigreg::{Directions, Nodes, distance_from_normal, project};
-use crate::sizes::Sizes;
+use crate::kernels::Engine;
+use crate::layers::sigreg::{Directions, Nodes};
+use crate::pass::{Outcome, Pass, Rows, Subject};
 use crate::tokenizer::{Chunk, chunks};
 use crate::weights::Weights;
 
@@ -27,9 +26,9 @@ pub(super) struct Passes<'a> {
     weights: &'a Weights,
     directions: &'a Directions,
     nodes: Nodes,
-    forward: Forward,
-    logits: Vec<f32>,
-    projections: Vec<f32>,
+    pass: Pass,
+    /// Computes passes instead of the engine.
+    card: Option<CardPass<'a>>,
     /// Asked before every pass; false ends the work.
     proceed: &'a dyn Fn() -> bool,
     gave_up: bool,
@@ -69,9 +68,8 @@ impl<'a> Passes<'a> {
             weights,
             directions,
             nodes: Nodes::new(weights.architecture()),
-            forward: Forward::default(),
-            logits: Vec::new(),
-            projections: Vec::new(),
+            pass: Pass::default(),
+            card: CardPass::new(engine, weights),
             proceed: &|| true,
             gave_up: false,
         })
@@ -98,6 +96,7 @@ impl<'a> Passes<'a> {
         let sizes = self.weights.sizes();
         let mut partial: Vec<Partial> =
             documents.iter().map(|_| Ok(Sums::new(sizes.dim))).collect();
+        let positions_max = self.card.as_ref().map_or(PASS_POSITIONS as usize, |_| CARD_POSITIONS);
         let (mut pass, mut positions) = (Vec::new(), 0);
         for (document, data) in documents.iter().enumerate() {
             for chunk in chunks(data, sizes.positions) {
@@ -105,7 +104,7 @@ impl<'a> Passes<'a> {
                     done(chunk.bytes.len());
                     continue;
                 }
-                if positions + chunk.positions() > PASS_POSITIONS as usize {
+                if positions + chunk.positions() > positions_max {
                     self.compute(&pass, &mut partial, &mut keep, &mut done);
                     if self.gave_up {
                         return Vec::new();
@@ -138,45 +137,72 @@ impl<'a> Passes<'a> {
         if pass.is_empty() || self.gave_up {
             return;
         }
-        let Sizes { dim, vocabulary, slices, .. } = self.weights.sizes();
         let tokens: Vec<Vec<u16>> =
             pass.iter().map(|(_, chunk)| chunk.tokens().collect()).collect();
-        let representations = self.forward.representations(self.engine, self.weights, &tokens);
-        logits(self.engine, self.weights, representations, &mut self.logits);
-        project(self.engine, representations, self.directions, &mut self.projections);
+        let mut rows = Rows::default();
+        let outcomes = self.outcomes(&tokens, matches!(keep, Keep::All(_)).then_some(&mut rows));
         if let Keep::All(dump) = keep {
-            dump.representations.extend_from_slice(representations);
-            dump.logits.extend_from_slice(&self.logits);
+            dump.representations.extend(rows.representations);
+            dump.logits.extend(rows.logits);
         }
-        let mut first = 0;
-        for (tokens, &(document, chunk)) in tokens.iter().zip(pass) {
-            let rows = first..first + tokens.len();
-            first = rows.end;
+        let cap = self.weights.architecture().sig_reg_cap as usize;
+        for (outcome, &(document, chunk)) in outcomes.into_iter().zip(pass) {
             done(chunk.bytes.len());
             let Ok(sums) = &mut partial[document] else {
                 continue;
             };
-            let representations = &representations[rows.start * dim..rows.end * dim];
-            let logits = &mut self.logits[rows.start * vocabulary..rows.end * vocabulary];
-            if !(all_finite(representations) && all_finite(logits)) {
+            let Some(outcome) = outcome else {
                 partial[document] = Err(Error::NonFinite);
                 continue;
-            }
-            let mut nll = vec![0.0; tokens.len() - 1];
-            let predicted = &mut logits[..nll.len() * vocabulary];
-            negative_log_likelihood(self.engine, predicted, &tokens[1..], &mut nll);
-            let projections = &self.projections[rows.start * slices..rows.end * slices];
-            let projections = Matrix::new(projections, tokens.len(), slices);
-            let distance = distance_from_normal(self.engine, &self.nodes, projections);
-            let cap = self.weights.architecture().sig_reg_cap as usize;
-            sums.add_chunk(&nll, representations, distance, cap);
+            };
+            sums.add_chunk(&outcome, chunk.positions(), cap);
             match keep {
                 Keep::Nothing => {}
-                Keep::Nll(kept) => kept.extend_from_slice(&nll),
-                Keep::All(dump) => dump.nll.extend_from_slice(&nll),
+                Keep::Nll(kept) => kept.extend_from_slice(&outcome.nll),
+                Keep::All(dump) => dump.nll.extend_from_slice(&outcome.nll),
             }
         }
     }
+
+    /// What a pass gives for each of its chunks: from the card, or from the engine if there is none
+    /// or it fails.
+    fn outcomes(
+        &mut self,
+        tokens: &[Vec<u16>],
+        mut rows: Option<&mut Rows>,
+    ) -> Vec<Option<Outcome>> {
+        let subject =
+            Subject { weights: self.weights, directions: self.directions, nodes: &self.nodes };
+        if let Some(card) = &mut self.card {
+            match card.run(subject, tokens, rows.as_deref_mut()) {
+                Some(outcomes) => return outcomes,
+                None => self.card = None,
+            }
+        }
+        let parts = parts(tokens, PASS_POSITIONS as usize);
+        let computed = parts
+            .map(|tokens| self.pass.run(self.engine, subject, tokens, rows.as_deref_mut()))
+            .collect::<Vec<_>>();
+        computed.into_iter().flatten().collect()
+    }
+}
+
+/// Cuts the chunks of a pass into passes of at most so many positions, or of one chunk.
+fn parts(tokens: &[Vec<u16>], positions_max: usize) -> impl Iterator<Item = &[Vec<u16>]> {
+    let mut rest = tokens;
+    std::iter::from_fn(move || {
+        let mut positions = 0;
+        let count = rest
+            .iter()
+            .take_while(|tokens| {
+                positions += tokens.len();
+                positions <= positions_max
+            })
+            .count();
+        let (part, others) = rest.split_at(count.max(1).min(rest.len()));
+        rest = others;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 impl Sums {
@@ -194,18 +220,11 @@ impl Sums {
 
     /// Adds up in two levels: float64 in position order within the chunk, then the chunks' sums
     /// in order.
-    fn add_chunk(&mut self, nll: &[f32], representations: &[f32], distance: f64, cap: usize) {
-        let dim = self.representation.len();
-        let samples = representations.len() / dim;
+    fn add_chunk(&mut self, outcome: &Outcome, samples: usize, cap: usize) {
+        let Outcome { nll, representation, distance } = outcome;
         self.nll += nll.iter().fold(0.0, |sum, &nll| sum + f64::from(nll));
         self.predicted += nll.len();
-        let mut sum = vec![0.0; dim];
-        for row in representations.chunks_exact(dim) {
-            for (sum, &value) in sum.iter_mut().zip(row) {
-                *sum += f64::from(value);
-            }
-        }
-        for (total, sum) in self.representation.iter_mut().zip(sum) {
+        for (total, sum) in self.representation.iter_mut().zip(representation) {
             *total += sum;
         }
         self.sigreg += float(samples) * (float(samples.min(cap)) * distance);
@@ -282,10 +301,6 @@ fn q32(nats: f64) -> i64 {
 #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
 fn nats(q32: i64) -> f64 {
     q32 as f64 / 4_294_967_296.0
-}
-
-fn all_finite(values: &[f32]) -> bool {
-    values.iter().fold(true, |all, value| all & value.is_finite())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use soma_architecture::Architecture;
 use soma_architecture::embedding::document_distance;
-use soma_model::{Directions, Engine, KernelChoice, Score, Weights};
+use soma_model::{DeviceChoice, Directions, Engine, KernelChoice, Score, Weights};
 use soma_protocol::record::{Candidate, TargetStatus, WeightsAge};
 use soma_protocol::winner::is_gain_enough;
 use soma_protocol::{
@@ -201,16 +201,24 @@ pub(crate) struct Auditor {
 }
 
 impl Auditor {
-    /// Auditors that share `threads` threads (0: one for each CPU).
+    /// Auditors that share `threads` threads (0: one for each CPU), and the device.
     ///
     /// # Errors
-    /// When this machine cannot run the kernel.
-    pub(crate) fn crew(kernel: KernelChoice, threads: usize) -> Result<Vec<Self>, NodeError> {
+    /// When this machine cannot run the kernel, or has no such device.
+    pub(crate) fn crew(
+        kernel: KernelChoice,
+        device: DeviceChoice,
+        threads: usize,
+    ) -> Result<Vec<Self>, NodeError> {
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if threads == 0 { cpus() } else { threads };
         let workers = threads.min(WORKERS_MAX);
         let share = |worker| threads / workers + usize::from(worker < threads % workers);
-        let auditor = |worker| Ok(Self { engine: Engine::new(kernel, share(worker))? });
+        let warn = |error: &soma_model::Error| {
+            tracing::warn!(%error, "audits compute on the processor instead");
+        };
+        let auditor =
+            |worker| Ok(Self { engine: Engine::new(kernel, share(worker))?.on(device, warn)? });
         (0..workers).map(auditor).collect()
     }
 }

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::error::{Error, Result};
 use crate::harmless::one_line;
-use crate::model_flags::{self, Arch, EngineArgs};
+use crate::model_flags::{self, Arch, ScoringArgs};
 use crate::network;
 use crate::output::Output;
 use crate::signals;
@@ -42,7 +42,7 @@ pub(crate) struct Serve {
     #[arg(long, default_value_t = 4096, value_name = "N")]
     bytes_max: u32,
     #[command(flatten)]
-    engine: EngineArgs,
+    engine: ScoringArgs,
 }
 
 /// What is served, and where.
@@ -56,7 +56,7 @@ struct Serving<'a> {
 
 impl Serve {
     pub(crate) fn run(self, output: &Output) -> Result {
-        let engine = self.engine.build()?;
+        let engine = self.engine.build(output)?;
         let weights = model_flags::open(&self.model, self.arch.as_ref())?;
         let name = self
             .model

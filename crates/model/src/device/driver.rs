@@ -1,0 +1,427 @@
+//! The functions of NVIDIA's driver that are needed, taken from its library at run time.
+//!
+//! Everything unsafe about a card is in this file. A wrong address or size in a launch ends it with
+//! an error of the card; it cannot reach the memory of this process.
+#![expect(unsafe_code, reason = "the driver is a C library")]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::path::Path;
+use std::ptr;
+use std::sync::Arc;
+
+use libloading::Library;
+
+use super::card::{Number, bytes_of, bytes_of_mut};
+use crate::error::DeviceFault;
+
+/// What a function of the driver returns if it succeeds.
+const SUCCESS: c_int = 0;
+/// What it returns if the card has too little memory.
+const OUT_OF_MEMORY: c_int = 2;
+/// What it returns if there is no card.
+const NO_DEVICE: c_int = 100;
+/// The attribute that counts multiprocessors.
+const MULTIPROCESSORS: c_int = 16;
+/// The attribute that is the first number of the compute capability.
+const CAPABILITY: c_int = 75;
+/// The least compute capability that the kernels run on (Ampere).
+const CAPABILITY_MIN: c_int = 8;
+
+/// Declares functions of the driver: a field, the name in the library, the types of arguments.
+macro_rules! functions {
+    ($($field:ident = $symbol:literal($($argument:ty),*);)+) => {
+        #[derive(Clone, Copy, Debug)]
+        struct Functions {
+            $($field: unsafe extern "C" fn($($argument),*) -> c_int,)+
+        }
+
+        impl Functions {
+            fn of(library: &Library) -> Result<Self, DeviceFault> {
+                let absent = |function| move |_| DeviceFault::OldDriver { function };
+                Ok(Self {
+                    $(
+                        // SAFETY: this is its declaration in cuda.h.
+                        $field: *unsafe { library.get($symbol) }.map_err(absent($symbol))?,
+                    )+
+                })
+            }
+        }
+    };
+}
+
+functions! {
+    init = "cuInit"(c_uint);
+    count = "cuDeviceGetCount"(*mut c_int);
+    get = "cuDeviceGet"(*mut c_int, c_int);
+    name = "cuDeviceGetName"(*mut c_char, c_int, c_int);
+    attribute = "cuDeviceGetAttribute"(*mut c_int, c_int, c_int);
+    retain = "cuDevicePrimaryCtxRetain"(*mut *mut c_void, c_int);
+    release = "cuDevicePrimaryCtxRelease_v2"(c_int);
+    set_current = "cuCtxSetCurrent"(*mut c_void);
+    load = "cuModuleLoadData"(*mut *mut c_void, *const c_void);
+    unload = "cuModuleUnload"(*mut c_void);
+    function = "cuModuleGetFunction"(*mut *mut c_void, *mut c_void, *const c_char);
+    allocate = "cuMemAlloc_v2"(*mut u64, usize);
+    free = "cuMemFree_v2"(u64);
+    write = "cuMemcpyHtoD_v2"(u64, *const c_void, usize);
+    read = "cuMemcpyDtoH_v2"(*mut c_void, u64, usize);
+    fill = "cuMemsetD32_v2"(u64, c_uint, usize);
+    launch = "cuLaunchKernel"(
+        *mut c_void, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, *mut c_void,
+        *mut *mut c_void, *mut *mut c_void
+    );
+    error_text = "cuGetErrorString"(c_int, *mut *const c_char);
+}
+
+/// Declares the kernels, whose names are those in `kernels.cu`.
+macro_rules! kernels {
+    ($($kernel:ident = $name:literal,)+) => {
+        /// A kernel.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Kernel {
+            $($kernel,)+
+        }
+
+        impl Kernel {
+            /// All of them, in the order of their numbers, with their names.
+            const ALL: &'static [(Self, &'static str)] = &[$((Self::$kernel, $name),)+];
+        }
+    };
+}
+
+kernels! {
+    Widen = "widen",
+    Embed = "embed",
+    Normalize = "normalize",
+    LinearLarge = "linear_large",
+    LinearMedium = "linear_medium",
+    LinearSmall = "linear_small",
+    Rotate = "rotate",
+    Transpose = "transpose",
+    ScoresMedium = "scores_medium",
+    WeighMedium = "weigh_medium",
+    ValuesMedium = "values_medium",
+    ScoresSmall = "scores_small",
+    WeighSmall = "weigh_small",
+    ValuesSmall = "values_small",
+    Likelihood = "likelihood",
+    SumRows = "sum_rows",
+    Characteristic = "characteristic",
+    Functions = "functions",
+}
+
+/// An argument of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Argument {
+    /// An address on the card.
+    Address(u64),
+    /// A number of 32 bits.
+    Count(usize),
+    /// A number of 64 bits.
+    Long(usize),
+    /// A float32.
+    Float(f32),
+    /// A float64.
+    Double(f64),
+}
+
+impl Argument {
+    /// Its bits, from the lowest on, as the driver reads them on a little-endian machine.
+    #[expect(clippy::cast_possible_truncation, reason = "counts are below 2^32")]
+    fn bits(self) -> u64 {
+        match self {
+            Self::Address(address) => address,
+            Self::Count(count) => u64::from(count as u32),
+            Self::Long(count) => count as u64,
+            Self::Float(value) => u64::from(value.to_bits()),
+            Self::Double(value) => value.to_bits(),
+        }
+    }
+}
+
+/// A card in use: a context with the kernels in it.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    functions: Functions,
+    device: c_int,
+    context: *mut c_void,
+    module: *mut c_void,
+    kernels: Vec<*mut c_void>,
+    /// Holds the functions.
+    _library: Library,
+}
+
+// SAFETY: the driver's functions may be called from any thread, and every call here first makes the
+// context current on its own.
+unsafe impl Send for Driver {}
+// SAFETY: as above.
+unsafe impl Sync for Driver {}
+
+impl Driver {
+    /// Opens card `index` with the driver in `library`, or with the system's.
+    ///
+    /// # Errors
+    /// Why the card cannot be used.
+    pub(crate) fn open(
+        library: Option<&Path>,
+        index: u32,
+        kernels: &str,
+    ) -> Result<Self, DeviceFault> {
+        let library = match library {
+            // SAFETY: the caller names a library that is a driver.
+            Some(path) => unsafe { Library::new(path) }.map_err(|_| DeviceFault::NoDriver)?,
+            None => system_library()?,
+        };
+        let functions = Functions::of(&library)?;
+        let device = find(functions, index)?;
+        let mut driver = Self {
+            functions,
+            device,
+            context: ptr::null_mut(),
+            module: ptr::null_mut(),
+            kernels: Vec::new(),
+            _library: library,
+        };
+        // SAFETY: the context is a place to write to, and the device exists.
+        check(functions, "cuDevicePrimaryCtxRetain", unsafe {
+            (functions.retain)(&raw mut driver.context, device)
+        })?;
+        driver.enter()?;
+        let text = CString::new(kernels).map_err(|_| DeviceFault::Kernels)?;
+        // SAFETY: the text ends with a zero byte and outlives the call.
+        check(functions, "cuModuleLoadData", unsafe {
+            (functions.load)(&raw mut driver.module, text.as_ptr().cast())
+        })?;
+        for (_, name) in Kernel::ALL {
+            let name = CString::new(*name).map_err(|_| DeviceFault::Kernels)?;
+            let mut function = ptr::null_mut();
+            // SAFETY: the module is loaded, and the name ends with a zero byte.
+            driver.check("cuModuleGetFunction", unsafe {
+                (functions.function)(&raw mut function, driver.module, name.as_ptr())
+            })?;
+            driver.kernels.push(function);
+        }
+        Ok(driver)
+    }
+
+    /// The card's name.
+    pub(crate) fn name(&self) -> String {
+        let mut name = [0; 256];
+        // SAFETY: the driver writes at most 256 bytes, with a zero at the end.
+        let code = unsafe { (self.functions.name)(name.as_mut_ptr(), 256, self.device) };
+        if code != SUCCESS {
+            return "card".to_owned();
+        }
+        name[255] = 0;
+        // SAFETY: the last byte is zero.
+        unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned()
+    }
+
+    /// Its multiprocessors.
+    pub(crate) fn multiprocessors(&self) -> usize {
+        attribute(self.functions, self.device, MULTIPROCESSORS)
+            .ok()
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or(1)
+    }
+
+    /// Starts a kernel, which runs after everything started before.
+    pub(crate) fn launch(
+        &self,
+        kernel: Kernel,
+        grid: [usize; 3],
+        threads: usize,
+        arguments: &[Argument],
+    ) -> Result<(), DeviceFault> {
+        self.enter()?;
+        let mut bits: Vec<u64> = arguments.iter().map(|argument| argument.bits()).collect();
+        let mut places: Vec<*mut c_void> =
+            bits.iter_mut().map(|bits| ptr::from_mut(bits).cast()).collect();
+        #[expect(clippy::cast_possible_truncation, reason = "grids are below 2^31 blocks")]
+        let [x, y, z, threads] = [grid[0], grid[1], grid[2], threads].map(|n| n as c_uint);
+        // SAFETY: the kernel has these arguments, which outlive the call.
+        self.check("cuLaunchKernel", unsafe {
+            (self.functions.launch)(
+                self.kernels[kernel as usize],
+                x,
+                y,
+                z,
+                threads,
+                1,
+                1,
+                0,
+                ptr::null_mut(),
+                places.as_mut_ptr(),
+                ptr::null_mut(),
+            )
+        })
+    }
+
+    /// Makes the card current on this thread.
+    fn enter(&self) -> Result<(), DeviceFault> {
+        // SAFETY: the context is retained as long as `self` exists.
+        self.check("cuCtxSetCurrent", unsafe { (self.functions.set_current)(self.context) })
+    }
+
+    fn check(&self, call: &'static str, code: c_int) -> Result<(), DeviceFault> {
+        check(self.functions, call, code)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // SAFETY: what was retained and loaded is released once; an error here has no remedy.
+        unsafe {
+            if !self.module.is_null() {
+                let _ = (self.functions.set_current)(self.context);
+                let _ = (self.functions.unload)(self.module);
+            }
+            if !self.context.is_null() {
+                let _ = (self.functions.release)(self.device);
+            }
+        }
+    }
+}
+
+/// The driver's library where the system has it.
+fn system_library() -> Result<Library, DeviceFault> {
+    let names: &[&str] =
+        if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] };
+    names
+        .iter()
+        // SAFETY: NVIDIA's driver library does nothing at loading that could break this process.
+        .find_map(|name| unsafe { Library::new(*name) }.ok())
+        .ok_or(DeviceFault::NoDriver)
+}
+
+/// The device with this number, if the kernels run on it.
+fn find(functions: Functions, index: u32) -> Result<c_int, DeviceFault> {
+    let check = |call, code| check(functions, call, code);
+    let (mut count, mut device) = (0, 0);
+    // SAFETY: there are no other arguments.
+    match unsafe { (functions.init)(0) } {
+        NO_DEVICE => return Err(DeviceFault::NoCard { index, count: 0 }),
+        code => check("cuInit", code)?,
+    }
+    // SAFETY: the count is a place to write to.
+    check("cuDeviceGetCount", unsafe { (functions.count)(&raw mut count) })?;
+    let wanted = c_int::try_from(index).unwrap_or(c_int::MAX);
+    if wanted >= count {
+        return Err(DeviceFault::NoCard { index, count: u32::try_from(count).unwrap_or(0) });
+    }
+    // SAFETY: as above.
+    check("cuDeviceGet", unsafe { (functions.get)(&raw mut device, wanted) })?;
+    if attribute(functions, device, CAPABILITY)? < CAPABILITY_MIN {
+        return Err(DeviceFault::OldCard { index });
+    }
+    Ok(device)
+}
+
+fn attribute(functions: Functions, device: c_int, attribute: c_int) -> Result<c_int, DeviceFault> {
+    let mut value = 0;
+    // SAFETY: the value is a place to write to.
+    check(functions, "cuDeviceGetAttribute", unsafe {
+        (functions.attribute)(&raw mut value, attribute, device)
+    })?;
+    Ok(value)
+}
+
+fn check(functions: Functions, call: &'static str, code: c_int) -> Result<(), DeviceFault> {
+    match code {
+        SUCCESS => Ok(()),
+        OUT_OF_MEMORY => Err(DeviceFault::OutOfMemory),
+        _ => {
+            let mut text = ptr::null();
+            // SAFETY: the driver writes the address of a constant text.
+            let found = unsafe { (functions.error_text)(code, &raw mut text) } == SUCCESS;
+            let reason = if found && !text.is_null() {
+                // SAFETY: as above.
+                unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+            } else {
+                format!("error {code}")
+            };
+            Err(DeviceFault::Failed { call, reason })
+        }
+    }
+}
+
+/// Memory of a card.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    driver: Arc<Driver>,
+    address: u64,
+    bytes: usize,
+}
+
+impl Memory {
+    /// At least one byte of memory with unspecified content.
+    ///
+    /// # Errors
+    /// [`DeviceFault::OutOfMemory`], or a failure of the card.
+    pub(crate) fn new(driver: &Arc<Driver>, bytes: usize) -> Result<Self, DeviceFault> {
+        driver.enter()?;
+        let (mut address, bytes) = (0, bytes.max(1));
+        // SAFETY: the address is a place to write to.
+        let code = unsafe { (driver.functions.allocate)(&raw mut address, bytes) };
+        driver.check("cuMemAlloc", code)?;
+        Ok(Self { driver: Arc::clone(driver), address, bytes })
+    }
+
+    /// Its length.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The address of element `index` if it holds these numbers.
+    pub(crate) fn at<T: Number>(&self, index: usize) -> Argument {
+        Argument::Address(self.address + (index * size_of::<T>()) as u64)
+    }
+
+    /// Its address.
+    pub(crate) fn start(&self) -> Argument {
+        Argument::Address(self.address)
+    }
+
+    /// Copies numbers to its beginning.
+    pub(crate) fn write<T: Number>(&self, from: &[T]) -> Result<(), DeviceFault> {
+        let from = bytes_of(from);
+        assert!(from.len() <= self.bytes, "what is written must have room");
+        self.driver.enter()?;
+        // SAFETY: both sides have as many bytes.
+        self.driver.check("cuMemcpyHtoD", unsafe {
+            (self.driver.functions.write)(self.address, from.as_ptr().cast(), from.len())
+        })
+    }
+
+    /// The first `count` numbers, after everything started before.
+    pub(crate) fn read<T: Number>(&self, count: usize) -> Result<Vec<T>, DeviceFault> {
+        let mut to = vec![T::default(); count];
+        let bytes = bytes_of_mut(&mut to);
+        assert!(bytes.len() <= self.bytes, "what is read must exist");
+        self.driver.enter()?;
+        // SAFETY: both sides have as many bytes.
+        self.driver.check("cuMemcpyDtoH", unsafe {
+            (self.driver.functions.read)(bytes.as_mut_ptr().cast(), self.address, bytes.len())
+        })?;
+        Ok(to)
+    }
+
+    /// Sets the first `count` words of 32 bits.
+    pub(crate) fn fill(&self, word: u32, count: usize) -> Result<(), DeviceFault> {
+        assert!(count * 4 <= self.bytes, "what is written must have room");
+        self.driver.enter()?;
+        // SAFETY: the words lie inside the memory.
+        self.driver.check("cuMemsetD32", unsafe {
+            (self.driver.functions.fill)(self.address, word, count)
+        })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.driver.enter().is_ok() {
+            // SAFETY: the memory was allocated once and is freed once; an error has no remedy.
+            let _ = unsafe { (self.driver.functions.free)(self.address) };
+        }
+    }
+}
