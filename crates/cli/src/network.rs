@@ -131,11 +131,8 @@ pub(crate) async fn competitor<'a>(global: &Global, output: &'a Output) -> Resul
             Ok(sender) => break sender,
             Err(error) => error,
         };
-        let is_due = chain.is_some_and(|chain| {
-            let listed = obligations(&home, &chain);
-            listed.iter().any(|due| due.sender() == key.address())
-        });
-        if !is_due || failure.exit != Exit::Network {
+        let is_due = || chain.is_some_and(|chain| may_owe(&home, &chain, &key.address()));
+        if !is_due() || failure.exit != Exit::Network {
             return Err(failure);
         }
         if !std::mem::replace(&mut told, true) {
@@ -146,6 +143,19 @@ pub(crate) async fn competitor<'a>(global: &Global, output: &'a Output) -> Resul
     };
     let spool = home.spool(&sender.chain().to_string());
     Ok(Competitor { sender, spool: Spool::open(spool)?, observer: output })
+}
+
+/// Whether something of an account may be due on a chain: it is, or the spool is there but cannot
+/// be read now, so that nobody knows.
+fn may_owe(home: &Home, chain: &Hash, account: &Address) -> bool {
+    let path = home.spool(&chain.to_string());
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
+        Err(_) => return true,
+        Ok(_) => {}
+    }
+    let listing = Spool::open(path).and_then(|spool| spool.list());
+    listing.map_or(true, |listing| listing.obligations.iter().any(|due| due.sender() == *account))
 }
 
 /// The obligations on a chain that this home knows; none if its spool cannot be read.

@@ -81,8 +81,9 @@ fn idle_block_ms() -> u64 {
     IDLE_BLOCK_MS
 }
 
+/// Verdicts cost stake, and the kernels for cards have been run on an emulated card only.
 fn audit_device() -> DeviceChoice {
-    DeviceChoice::Auto
+    DeviceChoice::Cpu
 }
 
 fn audit_memory_bytes() -> u64 {
@@ -245,7 +246,7 @@ impl Settings {
             block_ms: BLOCK_MS,
             idle_block_ms: IDLE_BLOCK_MS,
             audit_threads: 0,
-            audit_device: DeviceChoice::Auto,
+            audit_device: audit_device(),
             audit_memory_bytes: AUDIT_MEMORY_BYTES,
             tls: None,
             clients: ClientLimits::default(),

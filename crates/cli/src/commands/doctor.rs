@@ -98,12 +98,12 @@ fn kernels() -> Check {
     }
 }
 
-/// Which device computes scores of large models, and why not a card.
+/// Which device can compute scores, and why not a card.
 fn device() -> Check {
     match CardInfo::find(0) {
         Ok(CardInfo { index, name }) => Check::ok(
             "device",
-            format!("cuda:{index} ({name}) computes scores of large models, with the same bits"),
+            format!("cuda:{index} ({name}) can compute scores, with the same bits: --device auto"),
         ),
         Err(ModelError::Device(fault @ DeviceFault::Unequal { .. })) => Check::problem(
             "device",

@@ -1,7 +1,7 @@
 //! The functions of NVIDIA's driver that are needed, taken from its library at run time.
 //!
 //! Everything unsafe about a card is in this file. A wrong address or size in a launch ends it with
-//! an error of the card; it cannot reach the memory of this process.
+//! an error of the card; where a card shares the addresses of the process, it could reach those.
 #![expect(unsafe_code, reason = "the driver is a C library")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
