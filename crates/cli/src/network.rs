@@ -145,7 +145,7 @@ pub(crate) async fn competitor<'a>(global: &Global, output: &'a Output) -> Resul
     Ok(Competitor { sender, spool: Spool::open(spool)?, observer: output })
 }
 
-/// Whether something of an account may be due on a chain: it is, or the spool is there but cannot
+/// Whether something of an account may be due on a chain: it is, or something in the spool cannot
 /// be read now, so that nobody knows.
 fn may_owe(home: &Home, chain: &Hash, account: &Address) -> bool {
     let path = home.spool(&chain.to_string());
@@ -155,17 +155,31 @@ fn may_owe(home: &Home, chain: &Hash, account: &Address) -> bool {
         Ok(_) => {}
     }
     let listing = Spool::open(path).and_then(|spool| spool.list());
-    listing.map_or(true, |listing| listing.obligations.iter().any(|due| due.sender() == *account))
+    listing.map_or(true, |listing| {
+        let is_theirs = |due: &Obligation| due.sender() == *account;
+        !listing.damaged.is_empty() || listing.obligations.iter().any(is_theirs)
+    })
 }
 
-/// The obligations on a chain that this home knows; none if its spool cannot be read.
-pub(crate) fn obligations(home: &Home, chain: &Hash) -> Vec<Obligation> {
+/// The obligations on a chain that this home knows. What cannot be read is told.
+pub(crate) fn obligations(home: &Home, chain: &Hash, output: &Output) -> Vec<Obligation> {
     let path = home.spool(&chain.to_string());
-    if !path.is_dir() {
+    let found = path.symlink_metadata();
+    if found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Vec::new();
     }
-    let listing = Spool::open(path).and_then(|spool| spool.list());
-    listing.map_or_else(|_| Vec::new(), |listing| listing.obligations)
+    match Spool::open(path).and_then(|spool| spool.list()) {
+        Ok(listing) => {
+            for error in listing.damaged {
+                output.warn(format_args!("something may be due: {error}"));
+            }
+            listing.obligations
+        }
+        Err(error) => {
+            output.warn(format_args!("it is not known what is due: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 /// The documents that the competitor's account may submit.

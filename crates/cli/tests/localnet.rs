@@ -733,3 +733,25 @@ fn a_faucet_pays_every_account_once_by_command_and_by_page_and_remembers_it() {
     let asked = soma(home.path(), &["faucet", "ask", &third, "--faucet", &faucet.url]);
     fails(&asked, 6, "faucet_empty");
 }
+
+#[test]
+fn what_cannot_be_read_of_what_is_due_is_told_and_never_taken_for_nothing() {
+    let home = home();
+    let network = Network::start(home.path(), &["--epoch", "manual"]);
+    let chain = network.json(&["status"])["chain_id"].as_str().unwrap().to_owned();
+    let spool = home.path().join("spool");
+    std::fs::create_dir_all(&spool).unwrap();
+    std::fs::write(spool.join(&chain), "a file in place of the folder").unwrap();
+    let said = stderr(&network.run(&["status"]));
+    assert!(said.contains("it is not known what is due"), "{said}");
+    std::fs::remove_file(spool.join(&chain)).unwrap();
+    std::fs::create_dir(spool.join(&chain)).unwrap();
+    #[cfg(unix)]
+    {
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(spool.join(&chain), private).unwrap();
+    }
+    std::fs::write(spool.join(&chain).join("half.json"), "{").unwrap();
+    let said = stderr(&network.run(&["status"]));
+    assert!(said.contains("something may be due") && said.contains("half.json"), "{said}");
+}

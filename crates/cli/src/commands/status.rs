@@ -56,7 +56,7 @@ pub(crate) async fn dues(
     status: &types::Status,
     output: &Output,
 ) -> Result<Vec<Due>> {
-    let obligations = network::obligations(home, &status.chain_id.0);
+    let obligations = network::obligations(home, &status.chain_id.0, output);
     if obligations.is_empty() {
         return Ok(Vec::new());
     }
@@ -74,7 +74,7 @@ pub(crate) async fn dues(
 
 /// What may be due though no node can be asked.
 fn remind(home: &Home, chain: &Hash, output: &Output) {
-    for obligation in network::obligations(home, chain) {
+    for obligation in network::obligations(home, chain, output) {
         output.warn(format_args!("the {obligation} may be due"));
     }
 }
