@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{IsTerminal, Read};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,9 @@ use soma_sdk::keys::{KeyFolder, KeyPath, OpenKey};
 use soma_sdk::obligation::Obligation;
 use soma_sdk::patience::{Listener, QUIET};
 use soma_sdk::sender::Sender;
-use soma_sdk::spool::Spool;
+use soma_sdk::spool::{Listing, Spool};
 use soma_sdk::{SdkError, Trust};
+use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -49,6 +51,22 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
         .build()
         .map_err(|error| Error::new(Code::NoThreads, error.to_string()))?;
     runtime.block_on(future)
+}
+
+/// Listens on an address; the second value is the URL that leads there. `hint` says how to choose
+/// another one.
+pub(crate) async fn listen(address: SocketAddr, hint: &str) -> Result<(TcpListener, String)> {
+    let failed = |error: std::io::Error| {
+        Error::new(Code::of_io(&error), format!("cannot listen on {address}: {error}")).hint(hint)
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let url = format!("http://{}", listener.local_addr().map_err(failed)?);
+    Ok((listener, url))
+}
+
+/// A server that ended by itself.
+pub(crate) fn not_served(error: &std::io::Error) -> Error {
+    Error::new(Code::of_io(error), format!("cannot serve: {error}"))
 }
 
 /// The node of `--url`. Waits for it that last are told.
@@ -148,27 +166,15 @@ pub(crate) async fn competitor<'a>(global: &Global, output: &'a Output) -> Resul
 /// Whether something of an account may be due on a chain: it is, or something in the spool cannot
 /// be read now, so that nobody knows.
 fn may_owe(home: &Home, chain: &Hash, account: &Address) -> bool {
-    let path = home.spool(&chain.to_string());
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
-        Err(_) => return true,
-        Ok(_) => {}
-    }
-    let listing = Spool::open(path).and_then(|spool| spool.list());
-    listing.map_or(true, |listing| {
-        let is_theirs = |due: &Obligation| due.sender() == *account;
+    let is_theirs = |due: &Obligation| due.sender() == *account;
+    spooled(home, chain).map_or(true, |listing| {
         !listing.damaged.is_empty() || listing.obligations.iter().any(is_theirs)
     })
 }
 
 /// The obligations on a chain that this home knows. What cannot be read is told.
 pub(crate) fn obligations(home: &Home, chain: &Hash, output: &Output) -> Vec<Obligation> {
-    let path = home.spool(&chain.to_string());
-    let found = path.symlink_metadata();
-    if found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-        return Vec::new();
-    }
-    match Spool::open(path).and_then(|spool| spool.list()) {
+    match spooled(home, chain) {
         Ok(listing) => {
             for error in listing.damaged {
                 output.warn(format_args!("something may be due: {error}"));
@@ -180,6 +186,16 @@ pub(crate) fn obligations(home: &Home, chain: &Hash, output: &Output) -> Vec<Obl
             Vec::new()
         }
     }
+}
+
+/// What the spool of a chain has; nothing if there is none.
+fn spooled(home: &Home, chain: &Hash) -> std::result::Result<Listing, SdkError> {
+    let path = home.spool(&chain.to_string());
+    let found = path.symlink_metadata();
+    if found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(Listing::default());
+    }
+    Spool::open(path)?.list()
 }
 
 /// The documents that the competitor's account may submit.

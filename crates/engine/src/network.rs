@@ -31,7 +31,7 @@ use commonware_stream::{
     sake::{self, Sake},
 };
 use commonware_utils::{Hostname, NZU32, NZUsize, TryCollect as _, ordered::Map};
-use soma_os::net::names_another_machine;
+use soma_os::net::{names_another_host, names_another_machine};
 use soma_protocol::ConsensusKey;
 use tokio::sync::watch;
 
@@ -165,7 +165,7 @@ impl Directory {
         let address: PeerAddress = p2p.parse().ok()?;
         let is_elsewhere = match &address.0 {
             Ingress::Socket(socket) => names_another_machine(socket.ip()),
-            Ingress::Dns { host, .. } => names_a_host(host.as_str()),
+            Ingress::Dns { host, .. } => names_another_host(host.as_str()),
         };
         (is_elsewhere || self.is_local).then(|| dialed(Some(address)))
     }
@@ -208,15 +208,6 @@ impl Directory {
         reachable.extend(dialed);
         AddressableTrackedPeers::new(ordered(reachable), ordered(accepted))
     }
-}
-
-/// Whether a host is a name, and not one of this machine: resolvers take more forms for addresses
-/// than those that are read as one here, all of which end in a number.
-fn names_a_host(host: &str) -> bool {
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let last = host.rsplit('.').next().unwrap_or_default();
-    let is_number = last.starts_with(|first: char| first.is_ascii_digit());
-    !is_number && last != "localhost"
 }
 
 /// Checks that a node can be started with these peers.

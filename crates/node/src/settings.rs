@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de};
 use soma_engine::{ConsensusSecret, Contacts, Join, KEEP_BLOCKS_MIN, Peer, PeerAddress};
 use soma_model::DeviceChoice;
+use soma_os::net::names_another_host;
 use soma_protocol::{ConsensusKey, Endpoints, Genesis, Rejection, SecretKey};
 use soma_sdk::Trust;
 use soma_sdk::client::{check_url, has_login, names_another_machine, without_login};
@@ -44,7 +45,7 @@ pub struct Settings {
     #[serde(default)]
     pub audit_threads: usize,
     /// Where audits compute scores.
-    #[serde(default = "audit_device")]
+    #[serde(default)]
     pub audit_device: DeviceChoice,
     /// Memory of models that audits have open, in bytes; one model is always open.
     #[serde(default = "audit_memory_bytes")]
@@ -79,11 +80,6 @@ fn block_ms() -> u64 {
 
 fn idle_block_ms() -> u64 {
     IDLE_BLOCK_MS
-}
-
-/// Verdicts cost stake, and the kernels for cards have been run on an emulated card only.
-fn audit_device() -> DeviceChoice {
-    DeviceChoice::Cpu
 }
 
 fn audit_memory_bytes() -> u64 {
@@ -246,7 +242,7 @@ impl Settings {
             block_ms: BLOCK_MS,
             idle_block_ms: IDLE_BLOCK_MS,
             audit_threads: 0,
-            audit_device: audit_device(),
+            audit_device: DeviceChoice::default(),
             audit_memory_bytes: AUDIT_MEMORY_BYTES,
             tls: None,
             clients: ClientLimits::default(),
@@ -351,11 +347,13 @@ fn check_reachable(endpoints: &Endpoints, listen: SocketAddr) -> Result<(), Stri
     if listen.ip().is_loopback() {
         return Ok(());
     }
-    let p2p = endpoints.p2p.as_deref().map(|p2p| format!("http://{p2p}"));
-    let is_here = |url: &String| !names_another_machine(url);
-    match p2p.iter().chain(&endpoints.url).find(|url| is_here(url)) {
-        Some(_) => Err("[endpoints] names this machine, where nobody else reaches it".into()),
-        None => Ok(()),
+    let host = endpoints.p2p.as_deref().and_then(|p2p| p2p.rsplit_once(':')).map(|(host, _)| host);
+    if host.is_none_or(names_another_host)
+        && endpoints.url.as_deref().is_none_or(names_another_machine)
+    {
+        Ok(())
+    } else {
+        Err("[endpoints] names this machine, where nobody else reaches it".into())
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use soma_codes::Code;
+use soma_os::net;
 use soma_protocol::{
     Address, Architecture, Epoch as EpochId, Hash, ModelId, Params, SignedTransaction, TargetId,
 };
@@ -734,11 +735,8 @@ pub fn names_another_machine(url: &str) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse();
     // A path at an address within a private network could be a command to a device there.
-    let is_bare = url.path() == "/";
-    address.map_or_else(
-        |_| !is_this_machine(host),
-        |ip| soma_os::net::names_another_machine(ip) && (is_bare || !soma_os::net::is_private(ip)),
-    )
+    let may_have_path = !address.is_ok_and(net::is_private);
+    net::names_another_host(host) && (may_have_path || url.path() == "/")
 }
 
 /// Whether a URL has a name or a password for its server.

@@ -48,8 +48,8 @@ pub(super) const MAILBOX: NonZeroUsize = NZUsize!(256);
 /// How many views behind the last finalized one have their votes kept.
 pub(super) const VIEWS_KEPT: ViewDelta = ViewDelta::new(256);
 /// How many views behind the last finalized one have their blocks cached. The library keeps the
-/// caches of whole earlier terms, a dozen open files each, for as many views as the running term
-/// falls short of this: it must be less than a term has.
+/// caches of whole earlier terms, some sixteen open files each, for as many views as the running
+/// term falls short of this: it must be less than a term has.
 const VIEWS_CACHED: ViewDelta = ViewDelta::new(64);
 const _: () = assert!(VIEWS_CACHED.get() < TERM_BLOCKS);
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(2);

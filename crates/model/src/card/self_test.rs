@@ -10,8 +10,8 @@ use super::stages;
 use crate::device::{Argument, Card, Kernel};
 use crate::error::DeviceFault;
 use crate::kernels::{
-    Engine, Epilogue as Expected, KernelChoice, Matrix, MatrixMut, matmul, same_bits, values,
-    values_of,
+    Engine, Epilogue as Expected, KernelChoice, Matrix, MatrixMut, functions, matmul, same_bits,
+    values, values_of,
 };
 use crate::layers::sigreg::{Directions, Nodes};
 use crate::math;
@@ -50,20 +50,10 @@ pub(super) fn run(card: &mut Card) -> Result<(), DeviceFault> {
 /// What the kernel `functions` computes, on the portable lanes.
 fn functions_of(x: [f32; LANES]) -> [[f32; LANES]; FUNCTIONS] {
     let lanes = Portable;
-    let positive = lanes.abs(x);
-    let (sin, cos) = math::sin_cos_turn(lanes, lanes.turn(x, 0.3));
-    let (negative, zero) = (lanes.sub(lanes.splat(0.0), positive), lanes.splat(0.0));
-    [
-        math::exp(lanes, x),
-        math::ln(lanes, positive),
-        math::erf(lanes, x),
-        math::gelu(lanes, x),
-        sin,
-        cos,
-        lanes.div(lanes.sqrt(positive), lanes.max(x, lanes.splat(0.75))),
-        x.map(operand),
-        math::softmax_term(lanes, negative, zero),
-    ]
+    let [exp, ln, erf, gelu, sin, cos, quotient, operand] = functions(lanes, x);
+    let zero = lanes.splat(0.0);
+    let term = math::softmax_term(lanes, lanes.sub(zero, lanes.abs(x)), zero);
+    [exp, ln, erf, gelu, sin, cos, quotient, operand, term]
 }
 
 pub(super) fn functions_equal(card: &Card) -> Result<bool, DeviceFault> {

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 pub(crate) use buffer::{Buffer, SCORES, WIDENED};
 pub(crate) use matrix::{Matrix, MatrixMut};
-pub(crate) use self_test::{same_bits, values, values_of};
+pub(crate) use self_test::{functions, same_bits, values, values_of};
 
 use crate::device::Device;
 use crate::error::Error;

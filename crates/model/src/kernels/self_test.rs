@@ -88,6 +88,23 @@ fn products_equal(lanes: Lanes) -> bool {
     })
 }
 
+/// Every function of a number that a score uses, for finite ones of both signs.
+#[inline(always)]
+pub(crate) fn functions<S: Simd>(simd: S, x: S::F) -> [S::F; 8] {
+    let positive = simd.abs(x);
+    let (sin, cos) = math::sin_cos_turn(simd, simd.turn(x, 0.3));
+    [
+        math::exp(simd, x),
+        math::ln(simd, positive),
+        math::erf(simd, x),
+        math::gelu(simd, x),
+        sin,
+        cos,
+        simd.div(simd.sqrt(positive), simd.max(x, simd.splat(0.75))),
+        simd.operand(x),
+    ]
+}
+
 /// Every lane operation at once.
 struct Functions<'a>(&'a [f32; LANES]);
 
@@ -97,20 +114,10 @@ impl Operation for Functions<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
         let x = simd.load(self.0);
-        let positive = simd.abs(x);
         let turn = simd.turn(x, 0.3);
-        let (sin, cos) = math::sin_cos_turn(simd, turn);
-        let results = [
-            math::exp(simd, x),
-            math::ln(simd, positive),
-            math::erf(simd, x),
-            math::gelu(simd, x),
-            sin,
-            cos,
-            simd.div(simd.sqrt(positive), simd.max(x, simd.splat(0.75))),
-            simd.operand(x),
-            simd.max(simd.mul(x, simd.splat(-0.0)), simd.sub(turn, turn)),
-        ];
+        let [exp, ln, erf, gelu, sin, cos, quotient, operand] = functions(simd, x);
+        let zero = simd.max(simd.mul(x, simd.splat(-0.0)), simd.sub(turn, turn));
+        let results = [exp, ln, erf, gelu, sin, cos, quotient, operand, zero];
         let mut out = [[0.0; LANES]; 9];
         for (row, result) in out.iter_mut().zip(results) {
             simd.store(result, row);

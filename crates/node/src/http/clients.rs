@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
 use parking_lot::{Mutex, MutexGuard};
+use soma_os::net::last_forwarded;
 
 use super::lane::{Lane, Running};
 use super::origin::Origin;
@@ -200,12 +201,10 @@ impl Clients {
             return Some(Origin::client(peer.ip()));
         }
         let headers = headers.filter(|_| self.limits.trust_proxy)?;
-        // A proxy appends to the header or adds a line, so the last entry of the last line is its
-        // own; the client can forge all others.
         let line = headers.get_all("x-forwarded-for").into_iter().next_back()?;
-        let last = line.to_str().ok().and_then(|line| line.rsplit(',').next()).map(str::trim);
+        let named = line.to_str().ok().and_then(last_forwarded);
         // Those whom the proxy does not name are one client: they must not count as this machine.
-        let named = last.and_then(named_address).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let named = named.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         Some(Origin::client(named))
     }
 
@@ -336,13 +335,6 @@ impl Clients {
     ) -> Result<Place, Problem> {
         self.take(self.identify(peer, Some(headers)), Kind::Request(lane))
     }
-}
-
-/// The address in an entry of `X-Forwarded-For`; some proxies add the port.
-fn named_address(entry: &str) -> Option<IpAddr> {
-    let bare = entry.strip_prefix('[').and_then(|entry| entry.strip_suffix(']')).unwrap_or(entry);
-    let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
-    bare.parse().ok().or_else(with_port)
 }
 
 /// The address of a connection; set by the server.

@@ -1,7 +1,9 @@
 //! Where requests come from: a client is an IPv4 address or a /64 of IPv6; its surroundings are an
 //! IPv4 /24 or an IPv6 /48.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+
+use soma_os::net::masked;
 
 /// How many clients' allowance their surroundings have together.
 const SURROUNDINGS: u32 = 4;
@@ -28,20 +30,5 @@ impl Origin {
     /// How many times a client's limits it may have.
     pub(super) fn times(self) -> u32 {
         if self.is_wide { SURROUNDINGS } else { 1 }
-    }
-}
-
-/// The address with only the first bits (of IPv4) or 16-bit segments (of IPv6) kept.
-fn masked(address: IpAddr, bits: u32, segments: usize) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(u32::MAX);
-            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
-        }
-        IpAddr::V6(address) => {
-            let mut all = address.segments();
-            all[segments..].fill(0);
-            IpAddr::V6(Ipv6Addr::from(all))
-        }
     }
 }

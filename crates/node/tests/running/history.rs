@@ -10,13 +10,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use soma_model::{Directions, Engine, KernelChoice, Weights};
-use soma_node::localnet::{OPERATOR, Plan, account_name};
+use soma_node::localnet::{Plan, account_name};
 use soma_protocol::{
     Action, Amount, GenesisModel, Hash, Params, Phase, SecretKey, SignedTransaction, action,
 };
-use soma_sdk::api::{cursor::Cursor, routes};
-use soma_sdk::events::Events;
-use soma_sdk::{SdkError, Sender};
+use soma_sdk::api::routes;
 
 use crate::network::{Network, wait_until};
 
@@ -26,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 5_0
 const FILES: [&str; 4] = ["/v1/weights", "/v1/ciphertexts", "/v1/targets/", "/v1/pieces"];
 /// How often each question is asked.
 const TIMES: u32 = 5;
-/// Payments in one request.
+/// Payments between two looks at the chain.
 const BATCH: u64 = 16;
 
 /// How long the history is.
@@ -94,49 +92,6 @@ fn network(size: Size) -> Network {
     })
 }
 
-/// The validator's beacons, by which a phase may end.
-struct Beacons {
-    events: Events,
-    committed: u64,
-    revealed: u64,
-}
-
-impl Beacons {
-    async fn wait(&mut self, epoch: u32) {
-        let epoch = u64::from(epoch);
-        while self.committed <= epoch || (epoch > 1 && self.revealed < epoch) {
-            let event = self.events.next().await.unwrap();
-            let of = event.fields.get("epoch").and_then(Value::as_u64).unwrap_or(0);
-            match event.event.as_str() {
-                "beacon_committed" => self.committed = of,
-                "beacon_revealed" => self.revealed = of,
-                _ => (),
-            }
-        }
-    }
-}
-
-/// Ends phases until this many targets are drawn.
-async fn draw(network: &Network, targets: u32) {
-    let operator = network.sender(OPERATOR).await;
-    let events = network.client.events(Some(Cursor::default()));
-    let mut beacons = Beacons { events, committed: 0, revealed: 0 };
-    loop {
-        let status = network.client.status().await.unwrap();
-        let (epoch, phase) = (status.clock.epoch, *status.clock.phase);
-        let drawn = epoch.saturating_sub(1) * operator.params().targets_per_epoch;
-        if drawn >= targets && phase == Phase::Compete {
-            return;
-        }
-        beacons.wait(epoch).await;
-        if phase == Phase::Attest {
-            let shown = async || network.client.status().await.unwrap().duties == 0;
-            wait_until("the validator shows what it found", shown).await;
-        }
-        operator.end_phase().await.unwrap();
-    }
-}
-
 /// Pays from an account until the chain has this many blocks. Returns its last payment.
 async fn pay(network: &Network, account: u32, blocks: u64) -> Hash {
     let sender = network.sender(&account_name(account)).await;
@@ -148,7 +103,9 @@ async fn pay(network: &Network, account: u32, blocks: u64) -> Hash {
             sender.sign(Action::Transfer(transfer), nonce, u64::MAX)
         };
         let batch: Vec<SignedTransaction> = (nonce..nonce + BATCH).map(sign).collect();
-        send(&sender, &batch).await;
+        for transaction in &batch {
+            network.client.send(transaction).await.unwrap();
+        }
         nonce += BATCH;
         let paid =
             async || network.client.account(sender.address()).await.unwrap().nonce.0 >= nonce;
@@ -156,13 +113,6 @@ async fn pay(network: &Network, account: u32, blocks: u64) -> Hash {
         if network.client.status().await.unwrap().height.0 >= blocks {
             return batch.last().unwrap().hash();
         }
-    }
-}
-
-async fn send(sender: &Sender, batch: &[SignedTransaction]) {
-    for transaction in batch {
-        let sent: Result<_, SdkError> = sender.client().send(transaction).await;
-        sent.unwrap();
     }
 }
 
@@ -185,7 +135,9 @@ fn questions(document: &Value, values: &[(&str, &str, String)]) -> Vec<String> {
 async fn every_route_of_a_node_with_a_long_history_answers_in_time() {
     let size = Size::wanted();
     let network = network(size);
-    let (payment, ()) = tokio::join!(pay(&network, 1, size.blocks), draw(&network, size.targets));
+    let epoch = size.targets.div_ceil(size.targets_per_epoch()) + 1;
+    let drawn = network.go_to(epoch, Phase::Compete);
+    let (payment, ()) = tokio::join!(pay(&network, 1, size.blocks), drawn);
     let status = network.client.status().await.unwrap();
     let (epoch, height) = (status.clock.epoch, status.height.0);
     let drawn = (epoch - 1) * size.targets_per_epoch();

@@ -9,6 +9,8 @@ use soma_node::localnet::{Localnet, OPERATOR, Plan};
 use soma_node::settings::PeerSettings;
 use soma_node::{ClientLimits, Node, NodeConfig};
 use soma_protocol::{Architecture, ConsensusKey, Params, Phase, SecretKey, TargetId};
+use soma_sdk::api::cursor::Cursor;
+use soma_sdk::events::Events;
 use soma_sdk::obligation::Reveal;
 use soma_sdk::transfer::Remote;
 use soma_sdk::{Client, SdkError, Sender};
@@ -32,6 +34,37 @@ fn peer((number, url): (u8, String)) -> PeerSettings {
         key: ConsensusKey(SecretKey::from_bytes(&[number; 32]).address().0),
         address: None,
         url: Some(url),
+    }
+}
+
+/// What the validator has done for beacons, read once from the first event on.
+struct Beacons {
+    events: Events,
+    committed: u64,
+    revealed: u64,
+}
+
+impl Beacons {
+    fn of(client: &Client) -> Self {
+        let events = client.events(Some(Cursor::default()));
+        Self { events, committed: 0, revealed: 0 }
+    }
+
+    /// Waits until it has committed to the next epoch's beacon and revealed this one's.
+    async fn wait(&mut self, epoch: u32) {
+        let epoch = u64::from(epoch);
+        let done = async {
+            while self.committed <= epoch || (epoch > 1 && self.revealed < epoch) {
+                let event = self.events.next().await.unwrap();
+                let of = event.fields.get("epoch").and_then(serde_json::Value::as_u64);
+                match event.event.as_str() {
+                    "beacon_committed" => self.committed = of.unwrap_or(0),
+                    "beacon_revealed" => self.revealed = of.unwrap_or(0),
+                    _ => (),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, done).await.expect("the validator does its duty");
     }
 }
 
@@ -164,13 +197,14 @@ impl Network {
     /// Ends phases until this one runs, each when the validator has done what it owes in it.
     pub(crate) async fn go_to(&self, epoch: u32, phase: Phase) {
         let operator = self.sender(OPERATOR).await;
+        let mut beacons = Beacons::of(&self.client);
         loop {
             let clock = self.client.status().await.unwrap().clock;
             if (clock.epoch, *clock.phase) == (epoch, phase) {
                 return;
             }
             assert!(clock.epoch <= epoch, "epoch {epoch} is over");
-            self.wait_for_beacon(clock.epoch).await;
+            beacons.wait(clock.epoch).await;
             if *clock.phase == Phase::Attest {
                 let shown = async || self.client.status().await.unwrap().duties == 0;
                 wait_until("the validator shows what it found", shown).await;
@@ -181,31 +215,12 @@ impl Network {
 
     /// Waits until the validator has committed to the next epoch's beacon and revealed this one's.
     pub(crate) async fn wait_for_beacon(&self, epoch: u32) {
-        self.wait_for_events(|event, of| event == "beacon_committed" && of == u64::from(epoch) + 1)
-            .await;
-        if epoch > 1 {
-            self.wait_for_events(|event, of| event == "beacon_revealed" && of == u64::from(epoch))
-                .await;
-        }
-    }
-
-    async fn wait_for_events(&self, wanted: impl Fn(&str, u64) -> bool) {
-        let mut events = self.client.events(Some(soma_sdk::api::cursor::Cursor::default()));
-        let found = async {
-            loop {
-                let event = events.next().await.unwrap();
-                let of = event.fields.get("epoch").and_then(serde_json::Value::as_u64);
-                if wanted(&event.event, of.unwrap_or(0)) {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, found).await.expect("the validator does its duty");
+        Beacons::of(&self.client).wait(epoch).await;
     }
 
     /// Waits until the validator has attested these targets.
     pub(crate) async fn wait_for_attestations(&self, targets: &[TargetId]) {
-        let mut events = self.client.events(Some(soma_sdk::api::cursor::Cursor::default()));
+        let mut events = self.client.events(Some(Cursor::default()));
         let mut open: Vec<u64> = targets.iter().map(|target| target.0.into()).collect();
         let found = async {
             while !open.is_empty() {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use soma_codes::Code;
 use soma_os::clock::now_ms;
+use soma_os::net::masked;
 use soma_protocol::Address;
 
 use crate::error::{Error, Result};
@@ -163,13 +164,7 @@ fn wait(what: &str, until_ms: u64, now_ms: u64) -> Error {
 
 /// A client: an IPv4 address, or a /48 of IPv6, of which one owner can have many addresses.
 fn surroundings(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let [first, second, third, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(first, second, third, 0, 0, 0, 0, 0))
-        }
-    }
+    masked(address, 32, 3)
 }
 
 #[cfg(test)]

@@ -12,9 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use soma_codes::Code;
 use soma_protocol::{Address, Amount};
-use tokio::net::TcpListener;
 
 use crate::error::{Error, Result};
 use crate::global::Global;
@@ -95,12 +93,8 @@ impl Serve {
         let file =
             Home::find(global)?.faucet(&sender.chain().to_string(), &sender.address().to_string());
         let ledger = Ledger::open(&file, Limits { pause, per_client })?;
-        let failed = |error: std::io::Error| {
-            Error::new(Code::of_io(&error), format!("cannot listen on {listen}: {error}"))
-                .hint("choose another address with --listen")
-        };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        let url = format!("http://{}", listener.local_addr().map_err(failed)?);
+        let (listener, url) =
+            network::listen(listen, "choose another address with --listen").await?;
         let address = sender.address();
         output.say(format_args!("giving {amount} SOMA at a time until Ctrl-C"));
         let serving = Serving { schema: "faucet/1", url: &url, address, amount };
@@ -109,7 +103,7 @@ impl Serve {
         let router = server::router(Arc::clone(&server));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let ended = tokio::select! {
-            ended = axum::serve(listener, service) => ended.map_err(failed),
+            ended = axum::serve(listener, service) => ended.map_err(|error| network::not_served(&error)),
             signal = signals::stopped() => signal,
         };
         server.end().await;

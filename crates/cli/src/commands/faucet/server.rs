@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use soma_codes::{Code, Coded as _, Exit};
+use soma_os::net::last_forwarded;
 use soma_protocol::{Action, Address, Amount, action};
 use soma_sdk::api::ApiError;
 use soma_sdk::faucet::{Ask, FAUCET, Faucet, Paid};
@@ -58,11 +59,8 @@ impl Server {
 
     /// The address that asks, or that a proxy on this machine names.
     fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
-        // A proxy appends to the header or adds a line, so the last entry of the last line is its
-        // own; the client can forge all others.
         let line = headers.get_all("x-forwarded-for").into_iter().next_back();
-        let last = line.and_then(|line| line.to_str().ok()?.rsplit(',').next());
-        let forwarded = last.and_then(|address| address.trim().parse().ok());
+        let forwarded = line.and_then(|line| last_forwarded(line.to_str().ok()?));
         let is_proxy = self.trust_proxy && peer.ip().to_canonical().is_loopback();
         forwarded.filter(|_| is_proxy).unwrap_or_else(|| peer.ip())
     }

@@ -12,10 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
-use soma_codes::Code;
-use tokio::net::TcpListener;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::harmless::one_line;
 use crate::model_flags::{self, Arch, ScoringArgs};
 use crate::network;
@@ -65,12 +63,9 @@ impl Serve {
         let server = Arc::new(Server::new(engine, weights, name, self.bytes_max));
         network::block_on(async {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-            let failed = |error: std::io::Error| {
-                Error::new(Code::of_io(&error), format!("cannot listen on {address}: {error}"))
-                    .hint("choose another port with --port, or 0 for a free one")
-            };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
-            let url = format!("http://{}/v1", listener.local_addr().map_err(failed)?);
+            let hint = "choose another port with --port, or 0 for a free one";
+            let (listener, url) = network::listen(address, hint).await?;
+            let url = format!("{url}/v1");
             output.say(format_args!("serving {} until Ctrl-C", one_line(server.name())));
             let serving = Serving {
                 schema: "serve/1",
@@ -81,7 +76,7 @@ impl Serve {
             output.value("url", &url, &serving)?;
             let router = api::router(Arc::clone(&server));
             let ended = tokio::select! {
-                ended = axum::serve(listener, router) => ended.map_err(failed),
+                ended = axum::serve(listener, router) => ended.map_err(|error| network::not_served(&error)),
                 signal = signals::stopped() => signal,
             };
             server.stop();
