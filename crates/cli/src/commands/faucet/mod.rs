@@ -103,7 +103,8 @@ impl Serve {
         let router = server::router(Arc::clone(&server));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let ended = tokio::select! {
-            ended = axum::serve(listener, service) => ended.map_err(|error| network::not_served(&error)),
+            ended = axum::serve(listener, service) =>
+                ended.map_err(|error| network::not_served(&error)),
             signal = signals::stopped() => signal,
         };
         server.end().await;

@@ -76,7 +76,8 @@ impl Serve {
             output.value("url", &url, &serving)?;
             let router = api::router(Arc::clone(&server));
             let ended = tokio::select! {
-                ended = axum::serve(listener, router) => ended.map_err(|error| network::not_served(&error)),
+                ended = axum::serve(listener, router) =>
+                    ended.map_err(|error| network::not_served(&error)),
                 signal = signals::stopped() => signal,
             };
             server.stop();
