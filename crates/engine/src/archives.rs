@@ -7,7 +7,6 @@ use std::{
 };
 
 use commonware_codec::CodecShared;
-use commonware_consensus::simplex::scheme::ed25519::Scheme;
 use commonware_cryptography::{blake3::Digest, certificate::Verifier as _};
 use commonware_runtime::buffer::paged::CacheRef;
 use commonware_storage::{
@@ -20,6 +19,7 @@ use commonware_utils::{NZU16, NZUsize};
 use crate::{
     EngineError,
     block::{Block, Certificate},
+    scheme::Scheme,
 };
 
 /// The write and replay buffer of one file, in bytes.

@@ -11,10 +11,7 @@ use commonware_codec::{
 };
 use commonware_consensus::{
     Block as ConsensusBlock, BoundedBlock, CertifiableBlock, Heightable,
-    simplex::{
-        scheme::ed25519::Scheme,
-        types::{Context as SimplexContext, Finalization},
-    },
+    simplex::types::{Context as SimplexContext, Finalization},
     types::{Epoch, Height, Round, View},
 };
 use commonware_cryptography::{
@@ -31,6 +28,7 @@ use soma_store::database::StateCommitment;
 use crate::{
     keys::public_key,
     limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX},
+    scheme::Scheme,
 };
 
 /// The round in which a block was proposed, its proposer's key, and its parent.

@@ -20,9 +20,10 @@ use tokio::sync::{Notify, mpsc as queue, watch};
 
 use crate::{
     Contacts, EngineError, FAULTS_WAITING_MAX, Gossip, GossipReceiver, Joined, KEEP_BLOCKS_MIN,
-    Peer, Pool, Remedy, Settings, Sink, VoteRecord, Watching, gossip,
+    KeyUse, Peer, Pool, Remedy, Settings, Sink, VoteRecord, Watching, gossip,
     inspect::{Depth, first_damage, located},
     keys::private_key,
+    leases::holder::Leases,
     network::{self, Directory},
     node,
     settings::{Overrides, Services},
@@ -81,6 +82,11 @@ impl Handle {
     /// Why it does not vote in the current term although it has a seat.
     pub fn watching(&self) -> Option<Watching> {
         *self.node.watching.borrow()
+    }
+
+    /// What it knows about other processes that run with its key.
+    pub fn key_use(&self) -> KeyUse {
+        self.node.leases.key_use()
     }
 
     /// The last block that this node knows to be finalized; its state may be behind it.
@@ -172,6 +178,7 @@ struct Running {
     joined: Option<Joined>,
     fallback: Option<String>,
     watching: watch::Receiver<Option<Watching>>,
+    leases: Arc<Leases>,
     known: watch::Receiver<u64>,
     connected: watch::Receiver<Vec<ConsensusKey>>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
@@ -336,6 +343,7 @@ impl Job {
             joined: node.joined,
             fallback: node.fallback.clone(),
             watching: node.watching.clone(),
+            leases: Arc::clone(&node.leases),
             known: node.known.clone(),
             connected,
             metrics: Box::new(move || metrics.encode()),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use commonware_codec::CodecShared;
-use commonware_consensus::simplex::{scheme::ed25519::Scheme, types::Notarization};
+use commonware_consensus::simplex::types::Notarization;
 use commonware_cryptography::{Crc32, blake3::Digest, certificate::Verifier as _};
 use commonware_runtime::{Blob as _, ReadOptions, Spawner, buffer::paged::CacheRef};
 use commonware_storage::{
@@ -29,6 +29,7 @@ use crate::{
     block::{Block, Certificate},
     consensus::{components::ITEMS_PER_SECTION, stance::read_votes},
     limits::SECTION_BLOCKS,
+    scheme::Scheme,
     settings::PREFIX,
     sync::handover::Handover,
 };

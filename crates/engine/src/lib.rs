@@ -22,6 +22,8 @@ mod links;
 mod gossip;
 mod contacts;
 mod votes;
+mod leases;
+mod scheme;
 mod settings;
 mod block;
 mod archives;
@@ -53,7 +55,7 @@ pub use settings::{Join, Settings};
 pub use soma_store::history::FinalizedBlock;
 pub use verify::{Verified, verify_store};
 pub use votes::VoteRecord;
-pub use watching::Watching;
+pub use watching::{KeyUse, OtherProcess, Overtaken, Unleased, Watching};
 
 /// The same node on any runtime and any network, as a simulator starts it. Everything else uses
 /// [`start`], which is compiled once.
@@ -61,9 +63,11 @@ pub mod generic {
     pub use crate::{
         calendar::Calendar,
         consensus::components::message_bytes_max,
+        consensus::faults::signed_vote,
         gossip::gossip_channel,
         keys::private_key,
-        limits::{GOSSIP_QUOTA, QUOTA},
+        leases::pace::Pace,
+        limits::{GOSSIP_QUOTA, LEASES_QUOTA, QUOTA},
         links::{Links, Registered, Roster, Runtime},
         node::{Node, start},
         settings::{Deviation, Distortion, Overrides, Services},

@@ -28,6 +28,8 @@ pub(crate) const RESPONSE_BYTES_MAX: usize = 5 << 18;
 pub const QUOTA: Quota = Quota::per_second(NZU32!(256));
 /// Like [`QUOTA`], for gossip, whose messages are longer.
 pub const GOSSIP_QUOTA: Quota = Quota::per_second(NZU32!(64));
+/// Like [`QUOTA`], for messages about leases: a node sends each peer five in a second at most.
+pub const LEASES_QUOTA: Quota = Quota::per_second(NZU32!(16));
 /// How long a peer is refused that broke the protocol: long enough that garbage costs nothing,
 /// short enough that nodes which block each other by mistake vote together again without an
 /// operator.

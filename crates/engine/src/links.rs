@@ -52,6 +52,8 @@ pub struct Links<P, B, S, R> {
     pub gossip: (S, R),
     /// State sync: requests, and responses.
     pub exchange: (S, R),
+    /// Leases of keys.
+    pub leases: (S, R),
 }
 
 /// Disconnects a peer that broke the protocol, and refuses it for a while.

@@ -40,7 +40,7 @@ use crate::{
     consensus::components::message_bytes_max,
     contacts::{Contacts, NotedHandshake},
     keys::{consensus_key, public_key},
-    limits::{BLOCK_DURATION, GOSSIP_QUOTA, PEERS_MAX, QUOTA, SEATS_MAX},
+    limits::{BLOCK_DURATION, GOSSIP_QUOTA, LEASES_QUOTA, PEERS_MAX, QUOTA, SEATS_MAX},
     links::{Links, Registered, Roster},
 };
 
@@ -285,6 +285,7 @@ pub(crate) fn connect(
         blocks: channel(4),
         gossip: network.register(5, GOSSIP_QUOTA),
         exchange: network.register(6, QUOTA),
+        leases: network.register(8, LEASES_QUOTA),
     };
     let channel = network.register(7, Quota::per_second(NZU32!(8)));
     let connected = watch_connected(context, channel, contacts);

@@ -4,7 +4,12 @@
 //! The simulator and the binary call the same function. It assumes that nothing else uses the
 //! storage under its prefix.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use commonware_broadcast::buffered;
 use commonware_consensus::{
@@ -29,6 +34,7 @@ use commonware_utils::{
     acknowledgement::Exact,
     channel::{mpsc, watch},
 };
+use soma_os::clock::unix_ms;
 use soma_store::{
     History, State, Tip,
     database::{self, Databases},
@@ -50,10 +56,14 @@ use crate::{
         terms::{Channels, OwnVotes, Terms},
     },
     keys::private_key,
+    leases::{
+        carrier,
+        holder::{Clocks, Leases, Moment, Process},
+    },
     links::{Links, Roster, Runtime},
     paused::pause,
     recorder::{Acks, Recorder},
-    settings::{Overrides, Services, Settings},
+    settings::{Deviation, Overrides, Services, Settings},
     sync::{
         checkpoint::{Floor, SyncCheckpoint},
         exchange::{self, RequestClient},
@@ -62,7 +72,8 @@ use crate::{
         left_behind::Progress,
         server::Server,
     },
-    watching::Watching,
+    votes::VoteRecord,
+    watching::{KeyUse, Watching},
 };
 
 /// How many blocks are written to the history at once when it is rebuilt.
@@ -81,6 +92,7 @@ pub struct Node {
     pub watching: watch::Receiver<Option<Watching>>,
     /// The last block that is known to be finalized; the state may be behind it.
     pub known: watch::Receiver<u64>,
+    pub(crate) leases: Arc<Leases>,
     consensus: Task<()>,
     recorder: Task<Result<(), EngineError>>,
     left_behind: Task<EngineError>,
@@ -101,6 +113,11 @@ impl Node {
             },
             result = &mut self.left_behind => result.unwrap_or_else(|_| stopped("progress")),
         }
+    }
+
+    /// What it knows about other processes that run with its key.
+    pub fn key_use(&self) -> KeyUse {
+        self.leases.key_use()
     }
 
     /// Waits until the blocks that were finalized before the node stopped have been delivered
@@ -201,6 +218,7 @@ where
     let voting = Voting {
         roster: links.peers,
         blocker: links.blocker,
+        leases: links.leases,
         channels: Channels {
             votes: links.votes,
             certificates: links.certificates,
@@ -387,6 +405,7 @@ struct Loaded<E: Spawner + StorageContext> {
 struct Voting<P, B, S, R> {
     roster: P,
     blocker: B,
+    leases: (S, R),
     channels: Channels<S, R>,
 }
 
@@ -445,6 +464,9 @@ impl<E: Runtime> Loaded<E> {
             self.marshal.clone(),
             committees.calendar().epocher(),
         );
+        let leases = leases(&context, settings, &overrides, &services.votes);
+        let (claims, blocker) = (context.child("leases"), voting.blocker.clone());
+        carrier::start(claims, Arc::clone(&leases), voting.leases, blocker);
         let (watching, watched) = watch::channel(None);
         let terms = Terms {
             context,
@@ -459,6 +481,7 @@ impl<E: Runtime> Loaded<E> {
             faults,
             own_votes: OwnVotes {
                 record: services.votes,
+                leases: Arc::clone(&leases),
                 unrecorded: settings.vote_unrecorded,
                 watching,
             },
@@ -472,12 +495,44 @@ impl<E: Runtime> Loaded<E> {
             fallback: None,
             watching: watched,
             known: self.deliveries.known,
+            leases,
             recorder,
             left_behind,
             marshal: self.marshal,
             recorded,
         })
     }
+}
+
+/// The leases of this node's key, for the process that starts now.
+fn leases<E: Runtime>(
+    context: &E,
+    settings: &Settings,
+    overrides: &Overrides,
+    record: &Arc<VoteRecord>,
+) -> Arc<Leases> {
+    let mut random = context.child("process");
+    Arc::new(Leases::new(Process {
+        chain: settings.genesis.chain_id(),
+        key: settings.key.clone(),
+        number: random.next_u64(),
+        clocks: clocks(random, overrides.simulated_time),
+        pace: overrides.pace,
+        record: Arc::clone(record),
+        ignores_others: settings.vote_unrecorded,
+        asks_nobody: matches!(overrides.deviation, Deviation::Unleased),
+    }))
+}
+
+/// The clocks of this machine, or only that of a simulation.
+fn clocks<E: Runtime>(context: E, simulated: bool) -> Clocks {
+    let (started, context) = (Instant::now(), Mutex::new(context));
+    Arc::new(move || {
+        let context = context.lock().unwrap_or_else(PoisonError::into_inner);
+        let wall_ms = unix_ms(context.current());
+        let steady = if simulated { Duration::from_millis(wall_ms) } else { started.elapsed() };
+        Moment { steady, wall_ms }
+    })
 }
 
 async fn stored_block(

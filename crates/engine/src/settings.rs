@@ -12,6 +12,7 @@ use crate::{
     gossip::GossipRelay,
     interface::{Pool, Sink},
     keys::ConsensusSecret,
+    leases::pace::Pace,
     limits::SECTION_BLOCKS,
     votes::VoteRecord,
 };
@@ -87,6 +88,10 @@ pub struct Overrides {
     pub ruleset: Ruleset,
     /// How the node departs from the protocol.
     pub deviation: Deviation,
+    /// Whether time is only that of the runtime, and not also that of this machine.
+    pub simulated_time: bool,
+    /// How often leases are renewed.
+    pub pace: Pace,
 }
 
 /// Prefix of the partitions of a real node.
@@ -101,6 +106,8 @@ impl Default for Overrides {
             skew_ms: 0,
             ruleset: Ruleset::WHOLE,
             deviation: Deviation::None,
+            simulated_time: false,
+            pace: Pace::default(),
         }
     }
 }
@@ -125,6 +132,8 @@ pub enum Deviation {
     Forges,
     /// It claims to have more blocks than the chain has, and gives none to nodes that sync.
     Boasts,
+    /// It votes without leases of its key.
+    Unleased,
 }
 
 impl fmt::Debug for Deviation {
@@ -136,6 +145,7 @@ impl fmt::Debug for Deviation {
             Self::Stuffs => "Stuffs",
             Self::Forges => "Forges",
             Self::Boasts => "Boasts",
+            Self::Unleased => "Unleased",
         })
     }
 }

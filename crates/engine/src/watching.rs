@@ -1,4 +1,8 @@
-//! Why a node that has a seat does not vote. Only the words: `consensus` decides it.
+//! Why a node that has a seat does not vote. Only the words: `consensus` and `leases` decide it.
+
+use std::time::Duration;
+
+use soma_protocol::ConsensusKey;
 
 /// Why a node that has a seat does not vote in a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,4 +40,55 @@ impl std::fmt::Display for Watching {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: it watches until the next term begins", self.reason())
     }
+}
+
+/// What a node knows about other processes that run with its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyUse {
+    /// Another process that was alive a moment ago.
+    pub other: Option<OtherProcess>,
+    /// That its key has voted where its own record does not reach.
+    pub overtaken: Option<Overtaken>,
+    /// That too few validators let it vote, if so.
+    pub unleased: Option<Unleased>,
+}
+
+/// Another process with the key of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherProcess {
+    /// The random number that it drew when it started.
+    pub process: u64,
+    /// When it started, by its clock.
+    pub started_ms: u64,
+    /// Whose node told of it.
+    pub through: ConsensusKey,
+}
+
+/// Another process voted with this node's key, and this node does not know all of its votes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overtaken {
+    /// The term from which on this node may vote again.
+    pub free_from: u64,
+}
+
+impl std::fmt::Display for Overtaken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "another process has voted with this node's key, and this node does not know all of \
+             its votes: it watches until term {} begins",
+            self.free_from
+        )
+    }
+}
+
+/// Too few validators let this node vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unleased {
+    /// The validators that do.
+    pub held: usize,
+    /// How many it takes.
+    pub needed: usize,
+    /// For how long that has been so.
+    pub lasts: Duration,
 }

@@ -26,18 +26,22 @@ pub enum Adversary {
     Forges,
     /// It claims more blocks than there are and gives none to joining nodes.
     Boasts,
+    /// Its operator runs a copy of it by mistake. Both follow the rules, each connected to some of
+    /// the others, to different ones from time to time.
+    RunsTwice,
 }
 
 impl Adversary {
     /// Draws the adversary of a history.
     pub fn draw(rng: &mut Xoshiro256PlusPlus) -> Self {
-        match rng.random_range(0..7) {
+        match rng.random_range(0..8) {
             0 => Self::None,
             1 => Self::Equivocates,
             2 => Self::Withholds,
             3 => Self::Lies,
             4 => Self::Stuffs,
             5 => Self::Forges,
+            6 => Self::RunsTwice,
             _ => Self::Boasts,
         }
     }

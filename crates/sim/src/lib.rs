@@ -10,7 +10,7 @@
 //!
 //! Reading order: what a network is made of (`genesis`, `plant`, `mempool`, `network`), who acts
 //! (`actors`, `adversary`, `attackers`, `honest`), what is checked (`promises`, `offers`,
-//! `checker`, `evidence`), how it runs (`node`, `cluster`), what goes wrong (`faults`), and one
+//! `checker`, `evidence`, `ballots`), how it runs (`node`, `cluster`), what goes wrong (`faults`), and one
 //! history from start to end (`scenario`).
 
 pub mod violation;
@@ -26,6 +26,7 @@ pub mod promises;
 pub mod offers;
 pub mod checker;
 pub mod evidence;
+pub mod ballots;
 pub mod node;
 pub mod cluster;
 pub mod faults;

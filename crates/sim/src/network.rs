@@ -3,6 +3,7 @@
 //! ever invented.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use commonware_cryptography::ed25519::PublicKey;
@@ -68,21 +69,70 @@ impl Receiver for LossyLink {
     }
 }
 
-/// The peers that each of a node's two network interfaces is connected to. An honest node uses only
-/// the first, which is connected to all.
+/// Which of two processes with one key each peer is connected to: a peer has one connection per
+/// key. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Interfaces {
-    /// Peers of the first interface; `None` means all.
-    pub first: Option<Vec<PublicKey>>,
-    /// Peers of the second interface.
-    pub second: Vec<PublicKey>,
+pub struct Sides(Arc<AtomicU64>);
+
+impl Sides {
+    /// Connects a peer to the other process.
+    pub fn flip(&self, peer: usize) {
+        self.0.fetch_xor(1 << peer, Ordering::Relaxed);
+    }
+
+    /// Connects all to the first process.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn is_second(&self, peer: usize) -> bool {
+        self.0.load(Ordering::Relaxed) >> peer & 1 == 1
+    }
+}
+
+/// The peers that each of a node's two network interfaces is connected to.
+#[derive(Clone, Debug, Default)]
+pub enum Interfaces {
+    /// The first to all, and the second to nobody: an honest node.
+    #[default]
+    One,
+    /// Each to these.
+    Fixed {
+        /// Peers of the first interface.
+        first: Vec<PublicKey>,
+        /// Peers of the second interface.
+        second: Vec<PublicKey>,
+    },
+    /// Each peer to one of them.
+    Divided {
+        /// All peers.
+        peers: Vec<PublicKey>,
+        /// Whose is whose.
+        sides: Sides,
+    },
 }
 
 impl Interfaces {
-    fn peers(&self, origin: simulated::SplitOrigin) -> Option<&[PublicKey]> {
-        match origin {
-            simulated::SplitOrigin::Primary => self.first.as_deref(),
-            simulated::SplitOrigin::Secondary => Some(&self.second),
+    /// Whether anybody may be connected to the second interface.
+    pub const fn has_second(&self) -> bool {
+        match self {
+            Self::One => false,
+            Self::Fixed { second, .. } => !second.is_empty(),
+            Self::Divided { .. } => true,
+        }
+    }
+
+    /// The peers of an interface; `None` means all.
+    fn peers(&self, origin: simulated::SplitOrigin) -> Option<Vec<PublicKey>> {
+        let is_second = matches!(origin, simulated::SplitOrigin::Secondary);
+        match self {
+            Self::One => is_second.then(Vec::new),
+            Self::Fixed { first, second } => Some(if is_second { second } else { first }.clone()),
+            Self::Divided { peers, sides } => {
+                let here = peers.iter().enumerate();
+                let here = here.filter(|(at, _)| sides.is_second(*at) == is_second);
+                Some(here.map(|(_, peer)| peer.clone()).collect())
+            }
         }
     }
 
@@ -106,8 +156,10 @@ impl Interfaces {
 
     /// The interfaces that receive a peer's messages.
     pub fn receivers(&self, peer: &PublicKey) -> simulated::SplitTarget {
-        let first = self.first.as_ref().is_none_or(|peers| peers.contains(peer));
-        match (first, self.second.contains(peer)) {
+        let reaches =
+            |origin| self.peers(origin).is_none_or(|peers: Vec<PublicKey>| peers.contains(peer));
+        let first = reaches(simulated::SplitOrigin::Primary);
+        match (first, reaches(simulated::SplitOrigin::Secondary)) {
             (true, true) => simulated::SplitTarget::Both,
             (true, false) => simulated::SplitTarget::Primary,
             (false, true) => simulated::SplitTarget::Secondary,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{
@@ -10,21 +11,22 @@ use commonware_p2p::{
     simulated::{self, Manager, Oracle},
 };
 use commonware_runtime::{
-    Handle as Task, Quota, Spawner as _, Supervisor as _, deterministic::Context,
+    Clock as _, Handle as Task, IoBuf, Quota, Spawner as _, Supervisor as _, deterministic::Context,
 };
 use commonware_utils::NZU64;
 use rand::{SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use soma_engine::{
     EngineError, FAULTS_WAITING_MAX, Join, Settings, Sink, VoteRecord,
     generic::{
-        Calendar, Deviation, GOSSIP_QUOTA, Links, Overrides, QUOTA, Registered, Roster, Services,
-        gossip_channel, start,
+        Calendar, Deviation, GOSSIP_QUOTA, Links, Overrides, Pace, QUOTA, Registered, Roster,
+        Services, gossip_channel, start,
     },
 };
 use soma_protocol::{Genesis, Ruleset, evidence::Evidence};
 use soma_store::History;
 use tokio::sync::{Notify, mpsc};
 
+use crate::ballots::Ballots;
 use crate::checker::{CheckedSink, Checker, UncheckedSink};
 use crate::genesis::{consensus_secret, peer_key};
 use crate::mempool::{Mempool, PoolRules};
@@ -36,8 +38,11 @@ const TERM_BLOCKS: NonZeroU64 = NZU64!(12);
 const SECTION_BLOCKS: NonZeroU64 = NZU64!(24);
 const BLOCK_MS: u64 = 150;
 const IDLE_BLOCK_MS: u64 = 600;
-const CHANNELS: u64 = 7;
+const CHANNELS: u64 = 8;
+const VOTES: u64 = 0;
 const GOSSIP: u64 = 5;
+/// Leases last a tenth of what they last on a real network, as most else here.
+const LEASES_MS: u64 = 100;
 
 /// Every node knows every other: the faults decide who can reach whom.
 #[derive(Clone, Debug)]
@@ -84,6 +89,9 @@ pub struct NodeSpec {
     pub histories: [Arc<History>; 2],
     /// The records of the last votes of both.
     pub votes: [Arc<VoteRecord>; 2],
+    /// What both sent, if they are the same validator by mistake, and when the second one starts
+    /// after the first, in milliseconds.
+    pub twice: Option<(Ballots, u64)>,
 }
 
 /// A node that is running.
@@ -134,6 +142,8 @@ impl NodeSpec {
             calendar: Calendar::of_blocks(TERM_BLOCKS),
             section_blocks: SECTION_BLOCKS,
             skew_ms: self.skew_ms,
+            simulated_time: true,
+            pace: Pace::renewing_every(Duration::from_millis(LEASES_MS)),
             ruleset: self.ruleset,
             deviation: self.deviation.clone(),
         }
@@ -180,8 +190,13 @@ impl NodeSpec {
             let registered = control.register(channel, quota).await;
             let (sender, receiver) = registered.expect("the network runs");
             let interfaces = self.interfaces.clone();
+            let ballots = self.twice.as_ref().map(|(ballots, _)| ballots.clone());
+            let ballots = ballots.filter(|_| channel == VOTES);
             let (first_sender, second_sender) =
-                sender.split_with(move |origin, recipients: &_, _: &_| {
+                sender.split_with(move |origin, recipients: &_, message: &IoBuf| {
+                    if let Some(ballots) = &ballots {
+                        ballots.note(message.as_ref());
+                    }
                     interfaces.route(origin, recipients)
                 });
             let interfaces = self.interfaces.clone();
@@ -213,7 +228,7 @@ impl NodeSpec {
         context: Context,
         oracle: Oracle<PublicKey, Context>,
         first: Channels<S>,
-        second: Channels<S>,
+        mut second: Channels<S>,
         shared: Shared,
     ) -> Result<(), EngineError> {
         let key = peer_key(self.node);
@@ -227,12 +242,17 @@ impl NodeSpec {
             )
         };
         let mut twin = None;
-        if !self.interfaces.second.is_empty() {
+        if self.twice.is_none() && self.interfaces.has_second() {
             twin = Some(Box::pin(start("second", 1, second)).await?);
+            second = Channels::new();
         }
         let mut node = Box::pin(start("first", 0, first)).await?;
         if let Some(checker) = &self.checker {
             checker.started(self.node, Arc::clone(&node.state));
+        }
+        if let Some((_, delay_ms)) = self.twice {
+            context.sleep(Duration::from_millis(delay_ms)).await;
+            twin = Some(Box::pin(start("second", 1, second)).await?);
         }
         let _ = node.ended().await;
         drop(twin);
@@ -258,5 +278,6 @@ fn links<S>(
         blocks: next(),
         gossip: next(),
         exchange: next(),
+        leases: next(),
     }
 }

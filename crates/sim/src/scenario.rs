@@ -18,6 +18,7 @@ use crate::Violation;
 use crate::actors::Actors;
 use crate::adversary::{Adversary, invalid_proposals, planted_bug};
 use crate::attackers::{Attacker, Attackers};
+use crate::ballots::Ballots;
 use crate::checker::Checker;
 use crate::cluster::Cluster;
 use crate::evidence::{EvidencePool, is_expelled};
@@ -25,7 +26,7 @@ use crate::faults::Faults;
 use crate::genesis::{ADVERSARY, GENESIS_MS, NODES, consensus_secret, genesis, node_key, peer_key};
 use crate::honest::{Due, Honest};
 use crate::mempool::{PoolRules, Standing};
-use crate::network::Interfaces;
+use crate::network::{Interfaces, Sides};
 use crate::node::NodeSpec;
 use crate::plant::Plant;
 
@@ -43,6 +44,8 @@ const PROGRESS_BLOCKS: u64 = 26;
 const KEEP_BLOCKS: u64 = 96;
 /// Heights from which the newcomer may start.
 const JOIN_HEIGHTS: [u64; 4] = [0, 0, 10, 40];
+/// How long the second process of a validator that runs twice may take to start.
+const SECOND_STARTS_MS: u64 = 6_000;
 /// Lengths of an epoch, in milliseconds.
 const EPOCHS_MS: [u64; 3] = [3_000, 5_000, 10_000];
 
@@ -201,17 +204,25 @@ fn nodes(
             Adversary::Stuffs => Deviation::Stuffs,
             Adversary::Forges => Deviation::Forges,
             Adversary::Boasts => Deviation::Boasts,
+            Adversary::Equivocates => Deviation::Unleased,
             _ => Deviation::None,
         };
         let others: Vec<_> = (0..NODES).filter(|other| *other != node).collect();
         let peers = |which: &[usize]| which.iter().map(|at| peer_key(others[*at])).collect();
         let interfaces = match adversary {
             Adversary::Equivocates => {
-                Interfaces { first: Some(peers(&[0, 1, 3])), second: peers(&[1, 2]) }
+                Interfaces::Fixed { first: peers(&[0, 1, 3]), second: peers(&[1, 2]) }
             }
-            Adversary::Withholds => Interfaces { first: Some(peers(&[0, 2])), second: Vec::new() },
-            _ => Interfaces::default(),
+            Adversary::Withholds => Interfaces::Fixed { first: peers(&[0, 2]), second: Vec::new() },
+            Adversary::RunsTwice => {
+                Interfaces::Divided { peers: peers(&[0, 1, 2, 3]), sides: Sides::default() }
+            }
+            _ => Interfaces::One,
         };
+        let twice = (adversary == Adversary::RunsTwice).then(|| {
+            let ballots = Ballots::new(node, genesis.chain_id(), checker.clone());
+            (ballots, rng.random_range(0..SECOND_STARTS_MS))
+        });
         Ok(NodeSpec {
             node,
             genesis: genesis.clone(),
@@ -227,7 +238,8 @@ fn nodes(
             skew_ms: rng.random_range(-200..200),
             checker: (adversary == Adversary::None).then(|| checker.clone()),
             histories: [Arc::new(History::in_memory()?), Arc::new(History::in_memory()?)],
-            votes: [record(node), record(node)],
+            votes: [record(node), copied_record(node)],
+            twice,
         })
     };
     (0..NODES).map(spec).collect()
@@ -240,6 +252,14 @@ fn record(node: usize) -> Arc<VoteRecord> {
     if node == NEWCOMER {
         record.begin().expect("no file fails");
     }
+    Arc::new(record)
+}
+
+/// The record of a copy that was made before the first vote: nothing in it says that it is old.
+#[expect(clippy::expect_used, reason = "a record in memory has no file that could fail")]
+fn copied_record(node: usize) -> Arc<VoteRecord> {
+    let record = VoteRecord::in_memory(consensus_secret(node).public());
+    record.begin().expect("no file fails");
     Arc::new(record)
 }
 
@@ -266,6 +286,10 @@ impl Scenario {
     async fn period(mut self, context: Context, last: bool) -> Self {
         for node in 0..NODES {
             self.checker.stopped(node);
+            // After a loss of power, nobody remembers votes but whoever cast them. It comes first.
+            if let Interfaces::Divided { sides, .. } = &self.nodes[node].interfaces {
+                sides.reset();
+            }
         }
         let (quality, link_faults) = (self.faults.link_quality(), self.faults.link_faults());
         let mut cluster = Cluster::new(context, quality, link_faults).await;
@@ -302,6 +326,7 @@ impl Scenario {
             }
         }
         self.report_equivocation(cluster);
+        self.divide();
         let now_ms = cluster.now_ms();
         // Attackers are first, so that whatever is free is theirs.
         for tx in self.checker.read(|state| self.attackers.act(state, now_ms)) {
@@ -357,7 +382,9 @@ impl Scenario {
 
     /// Honest nodes report the equivocation that their consensus engine found.
     fn report_equivocation(&mut self, cluster: &mut Cluster) {
-        let is_honest = |node: usize| self.nodes[node].is_honest();
+        // Who runs twice by mistake is as honest.
+        let is_honest =
+            |node: usize| self.nodes[node].is_honest() || self.nodes[node].twice.is_some();
         for (node, running) in cluster.running() {
             while let Ok(evidence) = running.faults.try_recv() {
                 if is_honest(node)
@@ -371,6 +398,17 @@ impl Scenario {
         let reports = |state: &MemoryState| self.evidence.reports(state, self.chain, now_ms);
         for report in self.checker.read(reports) {
             self.send(cluster, report, 10);
+        }
+    }
+
+    /// Now and then a peer of a validator that runs twice connects to the other process.
+    fn divide(&mut self) {
+        for spec in &self.nodes {
+            if let Interfaces::Divided { peers, sides } = &spec.interfaces
+                && self.rng.random_ratio(1, 20)
+            {
+                sides.flip(self.rng.random_range(0..peers.len()));
+            }
         }
     }
 

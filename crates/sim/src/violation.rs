@@ -72,6 +72,16 @@ pub enum Violation {
         /// The node that has the evidence.
         by: usize,
     },
+    /// A validator that runs twice by mistake signed two votes that contradict each other.
+    #[error("node {node}, which runs twice, contradicted itself in view {view} of term {term}")]
+    Contradicted {
+        /// The node.
+        node: usize,
+        /// The term of both votes.
+        term: u64,
+        /// Their view.
+        view: u64,
+    },
     /// All faults have stopped and the network makes no progress.
     #[error("{seconds} s after all faults stopped at height {healed}, heights are {heights:?}")]
     Halted {

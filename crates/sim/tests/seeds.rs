@@ -17,7 +17,7 @@ fn with_all_faults_there_is_one_history_nothing_is_lost_and_the_network_recovers
     for seed in 0..6 {
         let report = simulate(seed);
         assert!(report.blocks > 0);
-        assert!(!report.expelled || report.adversary == Adversary::Equivocates);
+        assert!(!report.expelled || report.adversary == Adversary::Equivocates, "seed {seed}");
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     simulate(u64::from(now.subsec_nanos()));
@@ -53,4 +53,12 @@ fn a_planted_bug_is_found_within_a_hundred_seeds_and_again_from_its_seed() {
 #[test]
 fn the_same_seed_gives_the_same_history() {
     assert_eq!(simulate(2), simulate(2));
+}
+
+#[test]
+fn a_validator_that_runs_twice_by_mistake_never_contradicts_itself() {
+    let twice = |seed: &u64| settings(*seed).adversary() == Adversary::RunsTwice;
+    for seed in (0..).filter(twice).take(6) {
+        assert!(!simulate(seed).expelled);
+    }
 }

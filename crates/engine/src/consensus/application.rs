@@ -6,9 +6,7 @@
 
 use std::sync::Arc;
 
-use commonware_consensus::{
-    Heightable as _, marshal::ancestry::Ancestry, simplex::scheme::ed25519::Scheme,
-};
+use commonware_consensus::{Heightable as _, marshal::ancestry::Ancestry};
 use commonware_cryptography::{Digest as _, Digestible as _, blake3::Digest, ed25519::PublicKey};
 use commonware_glue::stateful::{
     Application as StatefulApplication, Finality, Input, Proposed, db::DatabaseSet,
@@ -34,6 +32,7 @@ use super::{
 use crate::{
     Pool,
     block::{Block, Context, Header, hash},
+    scheme::Scheme,
     settings::Deviation,
 };
 

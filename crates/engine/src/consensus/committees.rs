@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use commonware_consensus::{simplex::scheme::ed25519::Scheme, types::Epoch};
+use commonware_consensus::types::Epoch;
 use commonware_cryptography::{
     Hasher as _,
     blake3::{Blake3, Digest},
@@ -24,7 +24,9 @@ use soma_protocol::{
 };
 use tokio::sync::watch;
 
-use crate::{block::Certificate, calendar::Calendar, keys::public_key, links::Registered};
+use crate::{
+    block::Certificate, calendar::Calendar, keys::public_key, links::Registered, scheme::Scheme,
+};
 
 /// What consensus needs of a seat. It counts seats: their stakes, which change in every epoch, are
 /// neither in headers nor in handovers.

@@ -16,7 +16,7 @@ use commonware_consensus::{
         resolver::p2p as backfill,
         standard::{Deferred, Standard},
     },
-    simplex::{self, scheme::ed25519::Scheme},
+    simplex,
     types::{FixedEpocher, ViewDelta},
 };
 use commonware_cryptography::{Digested, blake3::Digest, ed25519::PublicKey};
@@ -41,6 +41,7 @@ use crate::{
     calendar::Calendar,
     calendar::TERM_BLOCKS,
     limits::{GOSSIP_BYTES_MAX, RESPONSE_BYTES_MAX, SNAPSHOT_TERMS},
+    scheme::Scheme,
 };
 
 /// How many messages can wait in the mailbox of one component.

@@ -5,13 +5,10 @@
 //! accused without proof.
 
 use commonware_actor::Feedback;
-use commonware_codec::{Encode, Read, ReadExt as _};
+use commonware_codec::{Copying, Encode, Read, ReadExt as _, varint::UInt};
 use commonware_consensus::{
     Epochable as _, Reporter, Viewable as _,
-    simplex::{
-        scheme::ed25519::Scheme,
-        types::{Activity, Attributable as _, Finalize, Notarize, Nullify, Proposal},
-    },
+    simplex::types::{Activity, Attributable as _, Finalize, Notarize, Nullify, Proposal, Vote},
 };
 use commonware_cryptography::{
     blake3::Digest,
@@ -24,7 +21,7 @@ use soma_protocol::{
 };
 use tokio::sync::mpsc;
 
-use crate::{block::hash, keys::consensus_key};
+use crate::{block::hash, keys::consensus_key, scheme::Scheme};
 
 /// How many proofs wait before more are dropped: a validator that equivocates once does so again.
 pub const FAULTS_WAITING_MAX: usize = 16;
@@ -121,6 +118,20 @@ fn parent_and_block(proposal: &Proposal<Digest>) -> (u64, Hash) {
     (proposal.parent.get(), hash(proposal.payload))
 }
 
+/// The term, the view and the vote in a message on the channel for votes.
+pub fn signed_vote(message: &[u8]) -> Option<(u64, u64, SignedBallot)> {
+    let mut bytes = Copying(message);
+    // The channel is divided by terms; a vote names its own as well.
+    let _: u64 = UInt::read(&mut bytes).ok()?.into();
+    let vote = Vote::<Scheme, Digest>::read(&mut bytes).ok()?;
+    let ballot = match &vote {
+        Vote::Notarize(vote) => notarize(vote),
+        Vote::Nullify(vote) => nullify(vote),
+        Vote::Finalize(vote) => finalize(vote),
+    };
+    Some((vote.epoch().get(), vote.view().get(), ballot?))
+}
+
 fn signed(ballot: Ballot, attestation: &Attestation<Scheme>) -> Option<SignedBallot> {
     let signature = attestation.signature.encode();
     Some(SignedBallot { ballot, signature: signature.as_ref().try_into().ok()? })
@@ -132,7 +143,7 @@ mod tests {
         Activity, Attestation, Digest, Faults, Feedback, Finalize, Notarize, Nullify, Proposal,
         Reporter, Scheme, evidence, finalize, notarize, nullify,
     };
-    use crate::{ConsensusSecret, keys::private_key};
+    use crate::{ConsensusSecret, keys::private_key, leases::holder::Permit};
     use commonware_consensus::{
         simplex::types::{ConflictingFinalize, ConflictingNotarize, NullifyFinalize},
         types::{Epoch, Round, View},
@@ -153,7 +164,8 @@ mod tests {
     fn scheme(of: u8) -> Scheme {
         let key = |validator: u8| private_key(&ConsensusSecret([validator + 1; 32]));
         let keys = Set::from_iter_dedup((0..4).map(|validator| key(validator).public_key()));
-        Scheme::signer(&namespace(&CHAIN), keys, key(of)).unwrap()
+        let scheme = Scheme::signer(&namespace(&CHAIN), keys, key(of)).unwrap();
+        scheme.permitted(Permit::of_adversary())
     }
 
     fn proposal(block: u8) -> Proposal<Digest> {

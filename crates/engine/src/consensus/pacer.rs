@@ -11,7 +11,6 @@ use std::{
 
 use commonware_consensus::{
     Application as ConsensusApplication, Heightable as _, marshal::ancestry::Ancestry,
-    simplex::scheme::ed25519::Scheme,
 };
 use commonware_cryptography::{Digested, Digestible as _};
 use commonware_glue::stateful::Mailbox;
@@ -24,7 +23,10 @@ use soma_store::State;
 use tokio::sync::Notify;
 
 use super::application::{Application, Core, Draft};
-use crate::block::{Block, Context, hash};
+use crate::{
+    block::{Block, Context, hash},
+    scheme::Scheme,
+};
 
 /// The longest wait for transactions when several validators take turns: the others cannot tell a
 /// waiting leader from an absent one.

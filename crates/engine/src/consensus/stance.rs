@@ -11,10 +11,7 @@ use commonware_actor::{Feedback, Unreliable};
 use commonware_codec::ReadExt as _;
 use commonware_consensus::{
     Viewable as _,
-    simplex::{
-        scheme::ed25519::Scheme,
-        types::{Artifact, Attributable as _, Vote},
-    },
+    simplex::types::{Artifact, Attributable as _, Vote},
 };
 use commonware_cryptography::{
     blake3::Digest,
@@ -32,6 +29,7 @@ use commonware_storage::{
 
 use crate::{
     archives::BUFFER,
+    scheme::Scheme,
     votes::{VotePlace, VoteRecord},
     watching::Watching,
 };

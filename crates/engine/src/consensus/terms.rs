@@ -12,7 +12,6 @@ use commonware_consensus::{
         self, Floor,
         config::{ForwardPolicy, SkipPolicy},
         elector::RoundRobin,
-        scheme::ed25519::Scheme,
     },
     types::{Epoch, Height},
 };
@@ -29,8 +28,9 @@ use commonware_p2p::{
 use commonware_parallel::Sequential;
 use commonware_runtime::{Handle as Task, Metrics, Spawner, buffer::paged::CacheRef};
 use commonware_utils::{
-    NZDuration,
+    N3f1, NZDuration,
     channel::{mpsc, watch},
+    ordered::Quorum as _,
     vec::NonEmptyVec,
 };
 
@@ -45,7 +45,10 @@ use crate::{
     EngineError, Remedy,
     archives::BUFFER,
     block::Certificate,
+    keys::consensus_key,
+    leases::holder::{Leases, Permit, Running, Seat},
     links::{Registered, Roster, Runtime},
+    scheme::Scheme,
     votes::{VotePlace, VoteRecord},
     watching::Watching,
 };
@@ -136,6 +139,8 @@ where
 /// What decides whether this node votes, and where it says that it does not.
 pub(crate) struct OwnVotes {
     pub(crate) record: Arc<VoteRecord>,
+    /// The leases without which it signs nothing.
+    pub(crate) leases: Arc<Leases>,
     /// Whether it votes although its record does not show that it may.
     pub(crate) unrecorded: bool,
     /// Why it does not vote in the current term although it has a seat.
@@ -261,24 +266,49 @@ where
         }
         let known = Known { term, last, journal, is_new: height == 0 };
         let watching = known.watches().filter(|_| is_seated);
+        let seat = is_seated.then(|| self.seat(committee));
+        self.own_votes.leases.begin_term(self.running(term), seat.clone());
         let begin = |view| record.note(VotePlace { term, view });
         if last.is_none() {
             begin(if watching.is_some() { u64::MAX } else { journal.last_own.unwrap_or(0) })
                 .map_err(EngineError::stopped)?;
         }
+        let permitted = |scheme: Scheme| match seat {
+            Some(seat) => {
+                scheme.permitted(Permit::new(Arc::clone(&self.own_votes.leases), term, seat))
+            }
+            None => scheme,
+        };
         let Some(watching) = watching else {
+            // After a loss of power the record may be behind, and so would be what this node says.
+            if let (true, Some(view)) = (is_seated, journal.last_own) {
+                begin(view).map_err(EngineError::stopped)?;
+            }
             self.own_votes.watching.send_replace(None);
-            return Ok(Stance { scheme, is_behind: false });
+            return Ok(Stance { scheme: permitted(scheme), is_behind: false });
         };
         if self.own_votes.unrecorded || scheme.participants().len() == 1 {
             tracing::warn!("{}; it votes all the same", watching.reason());
             record.restart(VotePlace { term, view: 0 }).map_err(EngineError::stopped)?;
             self.own_votes.watching.send_replace(None);
-            return Ok(Stance { scheme, is_behind: true });
+            return Ok(Stance { scheme: permitted(scheme), is_behind: true });
         }
         tracing::warn!("{watching}");
         self.own_votes.watching.send_replace(Some(watching));
         Ok(Stance { scheme: self.committees.verifier(committee), is_behind: true })
+    }
+
+    /// The keys that have a seat in this term or the next one.
+    fn running(&self, term: u64) -> Running {
+        let voters = self.committees.voters(term);
+        Running { term, voters: voters.iter().map(consensus_key).collect() }
+    }
+
+    /// This node's seat in a committee.
+    fn seat(&self, committee: &Committee) -> Seat {
+        let keys = committee.validators.keys().map(consensus_key);
+        let quorum = committee.scheme.participants().quorum::<N3f1>();
+        Seat::new(self.own_votes.leases.me(), keys, usize::try_from(quorum).unwrap_or(usize::MAX))
     }
 
     async fn next_term<S: Sender<PublicKey = PublicKey>>(

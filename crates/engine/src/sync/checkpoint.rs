@@ -1,7 +1,6 @@
 //! What a node remembers of its state sync across restarts: that it started one, and where the last
 //! one ended. Until a sync is complete, the node must not continue from what is on disk.
 
-use commonware_consensus::simplex::scheme::ed25519::Scheme;
 use commonware_cryptography::certificate::Verifier as _;
 use commonware_storage::{
     Context as StorageContext,
@@ -9,7 +8,7 @@ use commonware_storage::{
 };
 use commonware_utils::{fixed_bytes, sequence::FixedBytes};
 
-use crate::{EngineError, block::Certificate};
+use crate::{EngineError, block::Certificate, scheme::Scheme};
 
 /// The block that a node continues from after a sync: its height and certificate.
 pub(crate) type Floor = (u64, Certificate);

@@ -256,7 +256,7 @@ pub(crate) mod samples {
     use soma_store::database::StateCommitment;
 
     use super::{Address, Committees, Digest, Handover, Header, Voter, digest_of};
-    use crate::{calendar::Calendar, keys::consensus_key};
+    use crate::{calendar::Calendar, keys::consensus_key, leases::holder::Permit};
 
     fn key(seed: u64) -> PrivateKey {
         PrivateKey::from_seed(seed)
@@ -304,6 +304,7 @@ pub(crate) mod samples {
         let votes: Vec<_> = signers
             .map(|signer| {
                 let scheme = committees(signer).committee(&all).scheme;
+                let scheme = scheme.permitted(Permit::of_adversary());
                 Finalize::sign(&scheme, proposal.clone()).unwrap()
             })
             .collect();

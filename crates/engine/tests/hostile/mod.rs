@@ -29,7 +29,7 @@ use soma_engine::{
 use soma_protocol::{ConsensusKey, Hash, record::SEATS_MAX};
 use tokio::sync::mpsc;
 
-const CHANNELS: u64 = 8;
+const CHANNELS: u64 = 9;
 const GOSSIP: usize = 5;
 const EXCHANGE: usize = 6;
 /// The hostile peer sends more than the quota of any channel. Mailboxes are allocated for this many
