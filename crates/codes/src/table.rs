@@ -478,8 +478,8 @@ client! {
         "A file of the node is damaged that the node makes again.",
         "delete this file and start the node";
     VotesLost = "votes_lost", Failed:
-        "The journal of this node's votes lacks votes that its key has cast, or nothing shows how \
-         it voted. Voting twice in one view would cost the stake.",
+        "The journal of this node's votes lacks votes that its key has cast, here or on another \
+         node, or nothing shows how it voted. Voting twice in one view would cost the stake.",
         "wait: the node follows the chain and votes again when the next term begins; if the \
          network cannot continue without it and the key runs nowhere else, start it with \
          --vote-without-record";
@@ -494,8 +494,14 @@ client! {
         "The node votes for a validator, but has neither the key of its account nor its duty key.",
         "name the node's key with `soma validator duty-key`, or give the node the right one";
     KeyRunsTwice = "key_runs_twice", Failed:
-        "Two nodes run with one consensus key. If both vote, the stake is lost.",
+        "Two nodes run with one consensus key. Validators let one of them vote; if both voted, the \
+         stake would be lost.",
         "stop one of the two at once, and delete its key";
+    NoLeases = "no_leases", Failed:
+        "The node has a seat and does not vote, because too few of the other validators let it: \
+         they do not answer, or have let another node vote with its key a moment ago.",
+        "wait a few seconds; if it lasts, see which validators are connected (`soma doctor`), and \
+         whether another node runs with the key";
     ClockWrong = "clock_wrong", Failed:
         "The clock of this machine differs from those of the other nodes.",
         "synchronize the clock with NTP";

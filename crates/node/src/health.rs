@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use soma_codes::{Code, Coded};
-use soma_engine::{Contact, Contacts, EngineError, RefusedFor};
+use soma_engine::{Contact, Contacts, EngineError, KeyUse, RefusedFor, Unleased};
 use soma_os::clock::now_ms;
 use soma_protocol::{Address, ConsensusKey};
 use soma_sdk::Text;
@@ -37,6 +37,9 @@ const CLOCK_MS_MAX: u64 = 5_000;
 const BEHIND_BLOCK_MS_MAX: u64 = 1_000;
 /// Time after the start in which the peers may still know connections of before it.
 const OWN_CONNECTIONS: Duration = Duration::from_secs(10);
+/// How long a node may wait for the leases of its key before it says so: after a start or a moment
+/// without connections it takes half as long.
+const UNLEASED: Duration = Duration::from_secs(12);
 /// How long a refused connection counts.
 const RECENT: Duration = Duration::from_secs(30);
 /// Free space below which the disk is almost full, in bytes.
@@ -104,6 +107,7 @@ impl Surroundings {
             contacts,
             news: self.news.fresh(),
             watching: None,
+            key_use: KeyUse::default(),
             fallback: None,
             barred: None,
             free_bytes: None,
@@ -188,6 +192,7 @@ impl Health {
             contacts: self.around.contacts.all(),
             news: self.around.news.fresh(),
             watching: engine.watching().map(|watching| watching.to_string()),
+            key_use: engine.key_use(),
             fallback: engine.fallback(),
             barred: self.chain.read(|state, _| self.duties.keys.barred(state)),
             free_bytes,
@@ -291,6 +296,7 @@ struct Condition<'a> {
     contacts: BTreeMap<ConsensusKey, Contact>,
     news: BTreeMap<ConsensusKey, Heard>,
     watching: Option<String>,
+    key_use: KeyUse,
     fallback: Option<&'a str>,
     /// The validator whose duties this node may not send, and the key that it has.
     barred: Option<(Address, Address)>,
@@ -302,14 +308,16 @@ impl Condition<'_> {
         let current = self.is_current();
         let mut troubles = Vec::new();
         troubles.extend(self.clock(current));
-        troubles.extend(self.twice(current));
+        troubles.extend(self.beside(current).or_else(|| self.twice(current)));
         troubles.extend(self.alone().filter(|_| !current));
         troubles.extend(self.behind(current));
         if !current && !troubles.iter().any(|trouble| trouble.unready) {
             troubles.push(self.halted());
         }
-        let watching = self.watching.iter();
-        troubles.extend(watching.map(|why| Trouble::new(Code::VotesLost, false, why.clone())));
+        let overtaken = self.key_use.overtaken.map(|overtaken| overtaken.to_string());
+        let watching = self.watching.clone().or(overtaken);
+        troubles.extend(watching.map(|why| Trouble::new(Code::VotesLost, false, why)));
+        troubles.extend(self.unleased());
         troubles.extend(self.fallback.map(|why| Trouble::new(Code::JoinedAnotherWay, false, why)));
         if let Some((validator, key)) = self.barred {
             let message = format!(
@@ -392,6 +400,35 @@ impl Condition<'_> {
         };
         let message = format!("the same key runs twice: peer {} {what}", short(witness));
         Some(Trouble::new(Code::KeyRunsTwice, !current, message))
+    }
+
+    /// Whether another process is alive that runs with this node's key, as its signature proves.
+    fn beside(&self, current: bool) -> Option<Trouble> {
+        let other = self.key_use.other?;
+        let since = span(self.now_ms.saturating_sub(other.started_ms));
+        let whose = short(&other.through);
+        let outcome = match self.key_use {
+            KeyUse { unleased: None, overtaken: None, .. } => "this one votes, the other must not",
+            _ => "this one does not vote",
+        };
+        let message = format!(
+            "the same key runs twice: another node with it started {since} ago, as peer {whose} \
+             told; {outcome}"
+        );
+        Some(Trouble::new(Code::KeyRunsTwice, !current, message))
+    }
+
+    /// Whether the other validators have not let this node vote for a while.
+    fn unleased(&self) -> Option<Trouble> {
+        let Unleased { held, needed, .. } = self
+            .key_use
+            .unleased
+            .filter(|unleased| unleased.lasts >= UNLEASED && self.connected > 0)?;
+        let message = format!(
+            "it does not vote: {held} of the {needed} validators that it takes let it vote with \
+             its key"
+        );
+        Some(Trouble::new(Code::NoLeases, false, message))
     }
 
     /// Whether a peer ended a connection of this node a moment ago.
@@ -519,7 +556,7 @@ mod tests {
     use std::sync::LazyLock;
     use std::time::{Duration, Instant, SystemTime};
 
-    use soma_engine::{Contact, EngineError, Remedy};
+    use soma_engine::{Contact, EngineError, KeyUse, OtherProcess, Overtaken, Remedy, Unleased};
     use soma_protocol::{Address, ConsensusKey};
     use soma_sdk::api::RefusedFor;
     use soma_store::StoreError;
@@ -547,6 +584,7 @@ mod tests {
             contacts: BTreeMap::new(),
             news: BTreeMap::new(),
             watching: None,
+            key_use: KeyUse::default(),
             fallback: None,
             barred: None,
             free_bytes: Some(1 << 40),
@@ -667,6 +705,28 @@ mod tests {
         assert_eq!((found.code, found.unready), (Code::KeyRunsTwice, false), "the first one runs");
         let restarted = Condition { running: Duration::from_secs(2), ..second };
         assert_ne!(worst(&restarted).code, Code::KeyRunsTwice, "its own last connection");
+    }
+
+    #[test]
+    fn a_node_says_whom_it_saw_with_its_key_and_which_of_both_votes() {
+        let peers = one_peer();
+        let other = OtherProcess { process: 3, started_ms: NOW_MS - 60_000, through: PEER };
+        let seen = KeyUse { other: Some(other), ..KeyUse::default() };
+        let first = worst(&Condition { key_use: seen, ..healthy(&peers) });
+        assert_eq!((first.code, first.unready), (Code::KeyRunsTwice, false));
+        assert!(first.message.contains("07070707"), "{}", first.message);
+        assert!(first.message.contains("this one votes"), "{}", first.message);
+        let unleased = Unleased { held: 1, needed: 2, lasts: Duration::from_secs(30) };
+        let overtaken = Some(Overtaken { free_from: 9 });
+        let key_use = KeyUse { unleased: Some(unleased), overtaken, ..seen };
+        let found = Condition { key_use, ..alone(&peers) };
+        let found = Condition { connected: 1, ..found }.troubles();
+        assert!(found[0].unready && found[0].message.contains("does not vote"), "{found:?}");
+        let codes: Vec<_> = found.iter().map(|trouble| trouble.code).collect();
+        assert_eq!(codes, [Code::KeyRunsTwice, Code::VotesLost, Code::NoLeases]);
+        let soon = Unleased { lasts: Duration::from_secs(3), ..unleased };
+        let key_use = KeyUse { unleased: Some(soon), ..KeyUse::default() };
+        assert_eq!(Condition { key_use, ..healthy(&peers) }.troubles(), [], "it has just begun");
     }
 
     #[test]

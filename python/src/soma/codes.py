@@ -138,6 +138,7 @@ class Code(StrEnum):
     NO_CORPUS = "no_corpus"
     NO_FILE_ROOM = "no_file_room"
     NO_HOME = "no_home"
+    NO_LEASES = "no_leases"
     NO_MEMORY = "no_memory"
     NO_MIGRATION = "no_migration"
     NO_MODEL = "no_model"
