@@ -93,6 +93,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(state::stakes))
         .routes(routes!(history::account_transactions))
         .routes(routes!(history::account_events))
+        .routes(routes!(history::account_submissions))
         .routes(routes!(history::account_why))
         .routes(routes!(state::validators))
         .routes(routes!(state::validator))

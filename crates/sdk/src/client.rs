@@ -184,6 +184,8 @@ pub enum Subject {
     Epoch(EpochId),
     /// Proposals and what they changed.
     Governance,
+    /// The submissions of an account.
+    Submitter(Address),
 }
 
 impl Subject {
@@ -194,6 +196,7 @@ impl Subject {
             Self::Target(id) => routes::path(routes::TARGET_EVENTS, id),
             Self::Epoch(epoch) => routes::path(routes::EPOCH_EVENTS, epoch),
             Self::Governance => routes::GOVERNANCE_EVENTS.to_owned(),
+            Self::Submitter(address) => routes::path(routes::ACCOUNT_SUBMISSIONS, address),
         }
     }
 }
@@ -438,14 +441,15 @@ impl Client {
         self.page(&subject.path(), "", after).await
     }
 
-    /// A page of the transactions that an account signed, newest first, as for
-    /// [`Client::events_of`].
-    pub async fn transactions_of(
+    /// A page of the transactions that an account signed and the rules rejected, newest first, as
+    /// for [`Client::events_of`].
+    pub async fn rejected_of(
         &self,
         account: Address,
         after: Option<&str>,
     ) -> Result<Page<Transaction>, SdkError> {
-        self.page(&routes::path(routes::ACCOUNT_TRANSACTIONS, account), "", after).await
+        let path = routes::path(routes::ACCOUNT_TRANSACTIONS, account);
+        self.page(&path, "rejected=true&", after).await
     }
 
     /// A transaction: pending in the node's pool, or finalized.

@@ -34,6 +34,8 @@ pub const ACCOUNT_TRANSACTIONS: &str = "/v1/accounts/{address}/transactions";
 /// `GET ?after=CURSOR&limit=N`: page of [`Event`](crate::api::Event)s that concern the account, or
 /// its validator, newest first.
 pub const ACCOUNT_EVENTS: &str = "/v1/accounts/{address}/events";
+/// What became of the submissions of an account, newest first.
+pub const ACCOUNT_SUBMISSIONS: &str = "/v1/accounts/{address}/submissions";
 /// `GET ?epochs=N`: [`Why`](crate::api::Why) the account's submissions won or did not, in the
 /// running epoch and those before it, [`WHY_EPOCHS_MAX`] at most.
 pub const ACCOUNT_WHY: &str = "/v1/accounts/{address}/why";
