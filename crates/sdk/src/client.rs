@@ -243,7 +243,7 @@ impl Client {
             http = http.no_proxy();
         }
         let url = without_login(url).trim_end_matches('/').to_owned();
-        let failed = |source| SdkError::Network { url: url.clone(), source, proxied };
+        let failed = |failure| SdkError::Network { url: url.clone(), failure, proxied };
         let http = http.build().map_err(failed)?;
         let (listener, told) = (Listener::default(), Arc::default());
         Ok(Self {
@@ -683,7 +683,7 @@ impl Client {
             return SdkError::Handshake { url: self.url.clone(), failure };
         }
         let url = source.url().map_or_else(|| self.url.clone(), |url| without_login(url.as_str()));
-        SdkError::Network { url, source: source.without_url(), proxied: self.proxied }
+        SdkError::Network { url, failure: source.without_url(), proxied: self.proxied }
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<(String, Vec<u8>), SdkError> {

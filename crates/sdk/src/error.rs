@@ -6,7 +6,7 @@ use soma_codes::{Code, Coded, Exit};
 use soma_protocol::Hash;
 
 use crate::api::{ApiError, Rejection};
-use crate::handshake::Handshake;
+use crate::handshake::{Handshake, first_cause};
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +51,12 @@ pub enum SdkError {
         limit_ms: u64,
     },
     /// There was no answer, or an interrupted one.
-    #[error("no answer from {url}")]
+    #[error("no answer from {url}: {}", first_cause(failure))]
     Network {
         /// Where the request went.
         url: String,
-        /// Why it failed.
-        source: reqwest::Error,
+        /// Why it failed; the layers above its first cause say nothing more.
+        failure: reqwest::Error,
         /// Whether it may have gone through a proxy that the environment names.
         proxied: bool,
     },
@@ -306,7 +306,7 @@ impl SdkError {
             Self::Api { status, error } => {
                 error.code.0 == Code::HttpError || matches!(status, 408 | 425 | 429 | 500..)
             }
-            Self::Network { source, .. } => !source.is_builder(),
+            Self::Network { failure, .. } => !failure.is_builder(),
             // It may be a broken answer.
             Self::Handshake { failure, .. } => *failure == Handshake::TlsServer,
             Self::Timeout { .. }
@@ -345,7 +345,7 @@ impl SdkError {
             Self::Api { error, .. } => {
                 matches!(error.code.0, Code::HttpError | Code::RedirectRefused)
             }
-            Self::Network { source, .. } => !source.is_builder() && !source.is_connect(),
+            Self::Network { failure, .. } => !failure.is_builder() && !failure.is_connect(),
             _ => self.is_transient(),
         }
     }

@@ -138,6 +138,7 @@ impl Desk {
 #[test]
 fn every_score_that_is_printed_or_kept_is_right_whatever_changes_meanwhile() {
     for seed in crate::seeds() {
+        eprintln!("seed {seed}");
         let rng = Rng::new(seed);
         let mut desk = Desk::new(&rng);
         for attempt in 0..3 {

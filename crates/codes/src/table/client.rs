@@ -16,7 +16,8 @@ macro_rules! client {
         "check with `soma status` whether the node is busy or behind";
     Network = "network", Network:
         "The node cannot be reached, or the connection was interrupted.",
-        "check that the node is running and that the URL is right";
+        "check that the node is running and that the URL is right, or start a network on this \
+         machine with `soma localnet`";
     NotANode = "not_a_node", Network:
         "The answer does not come from a soma node.",
         "check the URL";
