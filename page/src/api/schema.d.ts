@@ -106,6 +106,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/accounts/{address}/submissions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What became of the submissions of an account, newest first */
+        get: operations["account_submissions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/accounts/{address}/transactions": {
         parameters: {
             query?: never;
@@ -2037,9 +2054,46 @@ export interface operations {
             };
         };
     };
+    account_submissions: {
+        parameters: {
+            query?: {
+                /** @description cursor of the last one seen */
+                after?: string;
+                /** @description 1 to 500 */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description soma1... */
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Event"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+        };
+    };
     account_transactions: {
         parameters: {
             query?: {
+                /** @description only those that the rules rejected */
+                rejected?: boolean;
                 /** @description `HEIGHT-INDEX` of the last one seen */
                 after?: string;
                 /** @description 1 to 500 */
