@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use soma_protocol::{Amount, Hash};
 
 use crate::output::Color;
@@ -55,6 +56,16 @@ pub(crate) struct Global {
     /// was signed for first].
     #[arg(long, global = true, env = "SOMA_CHAIN", hide_env_values = true, value_name = "ID")]
     pub(crate) chain: Option<Hash>,
+    /// Believe nothing of what the node says about balances, nonces, models, targets and rules: it
+    /// has to prove it, from the genesis of the chain on.
+    #[arg(
+        long,
+        global = true,
+        env = "SOMA_VERIFY",
+        hide_env_values = true,
+        value_parser = FalseyValueParser::new()
+    )]
+    pub(crate) verify: bool,
     /// Folder of keys, caches and local networks [default: the XDG data folder].
     #[arg(long, global = true, env = "SOMA_HOME", hide_env_values = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use soma_codes::{Code, Exit};
@@ -19,7 +20,7 @@ use soma_sdk::obligation::Obligation;
 use soma_sdk::patience::{Listener, QUIET};
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::{Listing, Spool};
-use soma_sdk::{SdkError, Trust};
+use soma_sdk::{SdkError, Trust, Verifier};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
@@ -87,7 +88,15 @@ pub(crate) fn quiet_client_at(url: &str, global: &Global) -> Result<Client> {
         Some(file) => Trust::with_file(file)?,
         None => Trust::system(),
     };
-    Ok(Client::trusting(url, &trust)?)
+    let client = Client::trusting(url, &trust)?;
+    Ok(if global.verify { client.verifying(Arc::new(verifier(global)?)) } else { client })
+}
+
+/// What checks the answers of nodes of the chain that the key signs for.
+fn verifier(global: &Global) -> Result<Verifier> {
+    let chain = known_chain(global)?
+        .ok_or_else(|| Error::new(Code::ChainUnknown, "with --verify, the chain must be known"))?;
+    Ok(Verifier::kept(chain, Home::find(global)?.committees(&chain.to_string()))?)
 }
 
 /// The account of `--key` at the node of `--url`, on the chain that the key signs for. When a

@@ -52,6 +52,7 @@ use crate::{
     keys::private_key,
     links::{Links, Roster, Runtime},
     paused::pause,
+    proving::{Answering, Prover},
     recorder::{Acks, Recorder},
     settings::{Overrides, Services, Settings},
     sync::{
@@ -81,6 +82,8 @@ pub struct Node {
     pub watching: watch::Receiver<Option<Watching>>,
     /// The last block that is known to be finalized; the state may be behind it.
     pub known: watch::Receiver<u64>,
+    /// Proves what records of the state are.
+    pub prover: Prover,
     consensus: Task<()>,
     recorder: Task<Result<(), EngineError>>,
     left_behind: Task<EngineError>,
@@ -178,6 +181,13 @@ where
     rebuild(&core.rules, &marshal, &services.history, &state).await?;
     core.execute_on(&state);
     resume.resume();
+    let answering = Answering {
+        context: context.child("proving"),
+        marshal: marshal.clone(),
+        state: Arc::clone(&state),
+        handovers: Arc::clone(&handovers),
+    };
+    let prover = answering.start();
     let _ = server.set(Server {
         calendar: overrides.calendar,
         marshal: marshal.clone(),
@@ -197,6 +207,7 @@ where
         client,
         page_cache,
         deliveries,
+        prover,
     };
     let voting = Voting {
         roster: links.peers,
@@ -267,12 +278,9 @@ impl<E: Runtime> Opening<'_, E> {
         if let Some((height, _)) = &floor {
             // Its certificate is verified again, with the committee that the handovers lead to.
             let mut verifier = HandoverVerifier::new(committees.clone(), &genesis);
-            let random = context.child("verifier");
-            verifier.verify_all(random, self.handovers).await?;
+            verifier.verify_all(self.handovers).await?;
             let term = committees.calendar().term_of(*height);
-            if let Some(committee) = verifier.at(term) {
-                committees.insert(term, committee);
-            }
+            committees.insert(term, verifier.at(term));
         }
         Ok(Base { archives, floor, joined, fallback })
     }
@@ -381,6 +389,7 @@ struct Loaded<E: Spawner + StorageContext> {
     client: RequestClient,
     page_cache: CacheRef,
     deliveries: Deliveries,
+    prover: Prover,
 }
 
 /// The part of the network that consensus uses.
@@ -472,6 +481,7 @@ impl<E: Runtime> Loaded<E> {
             fallback: None,
             watching: watched,
             known: self.deliveries.known,
+            prover: self.prover,
             recorder,
             left_behind,
             marshal: self.marshal,
@@ -502,11 +512,12 @@ async fn load<E: Spawner + StorageContext>(
         return Ok(State::new(core.rules.genesis_state(), tip));
     };
     let block = stored_block(marshal, height).await?;
-    if block.inner().header().state.root != database.root() {
+    let header = block.inner().header();
+    let state = State::new(memory, Tip { height, digest: hash(block.digest()) });
+    if header.state.log.root != database.root() || hash(header.state.root) != state.root() {
         return Err(EngineError::StateMismatch { height });
     }
-    let digest = hash(block.digest());
-    Ok(State::new(memory, Tip { height, digest }))
+    Ok(state)
 }
 
 /// Brings the history up to the loaded state by executing the stored blocks from genesis again.

@@ -7,6 +7,7 @@ use soma_protocol::Hash;
 
 use crate::api::{ApiError, Rejection};
 use crate::handshake::{Handshake, first_cause};
+use crate::unproved::Unproved;
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +115,17 @@ pub enum SdkError {
         /// The chain that is known.
         expected: Hash,
     },
+    /// The node does not prove what it says.
+    #[error("{url} does not prove what it says: {reason}")]
+    Unproved {
+        /// The node.
+        url: String,
+        /// Why it is not believed.
+        reason: Unproved,
+    },
+    /// The genesis breaks its own rules.
+    #[error("genesis: {0}")]
+    Genesis(String),
     /// Bytes do not have the expected hash.
     #[error("{what} hashes to {found}, not {expected}")]
     WrongHash {
@@ -249,6 +261,12 @@ impl Coded for SdkError {
             Self::Malformed { .. } | Self::TooLong { .. } => Code::NotANode,
             Self::Url { .. } => Code::BadUrl,
             Self::OtherChain { .. } => Code::OtherChain,
+            Self::Unproved { reason: Unproved::Time { .. }, .. } => Code::BlockOfAnotherTime,
+            Self::Unproved { reason: Unproved::Block { .. } | Unproved::Handover(_), .. } => {
+                Code::BlockNotCertified
+            }
+            Self::Unproved { .. } => Code::AnswerUnproved,
+            Self::Genesis(_) => Code::InvalidGenesis,
             Self::WrongHash { .. } => Code::WrongHash,
             Self::WrongSize { .. } => Code::WrongSize,
             Self::Io { source, .. } => Code::of_io(source),
@@ -328,6 +346,7 @@ impl SdkError {
                 Self::Api { error, .. } => error.code.0 == Code::RedirectRefused,
                 Self::OtherChain { .. }
                 | Self::Handshake { .. }
+                | Self::Unproved { .. }
                 | Self::WrongHash { .. }
                 | Self::WrongSize { .. } => true,
                 _ => false,

@@ -14,9 +14,10 @@ use soma_protocol::{
     ModelId, Params, Phase, PoolId, ProposalId, Receipt, Rejection, SUPPLY, SecretKey, StateRead,
     TargetId, Transaction, action, execute, read,
 };
+use soma_sdk::answers as api;
 use soma_sdk::api::cursor::Cursor;
 
-use super::{history, state as api, validators};
+use super::{history, transactions, validators};
 use crate::survey::Survey;
 
 fn key() -> SecretKey {
