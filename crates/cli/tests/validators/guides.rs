@@ -176,7 +176,12 @@ async fn who_runs_a_node_and_keeps_keys_can_follow_the_guides_to_the_letter() {
     reader.types("--nonce 0", "--nonce 7");
     let chain = network.json(&["status"])["chain_id"].as_str().unwrap().to_owned();
     reader.types(&format!("--chain {chain}"), "--chain ID");
-    reader.types("ADDRESS=$(soma keys show account-4)\nsoma send $(soma keys show savings) 100 --key account-1\nsoma balance $ADDRESS", "soma balance ADDRESS");
+    let before = [
+        "ADDRESS=$(soma keys show account-4)",
+        "soma send $(soma keys show savings) 100 --key account-1",
+        "soma balance $ADDRESS",
+    ];
+    reader.types(&before.join("\n"), "soma balance ADDRESS");
     reader.types("soma send $ADDRESS", "soma send ADDRESS");
     let kept = reader.follows("keep-keys");
     assert!(kept.contains("\"amount\": \"12500000000\""), "{kept}");
