@@ -57,7 +57,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "SOMA_CHAIN", hide_env_values = true, value_name = "ID")]
     pub(crate) chain: Option<Hash>,
     /// Believe nothing of what the node says about balances, nonces, models, targets and rules: it
-    /// has to prove it, from the genesis of the chain on.
+    /// has to prove it, from the genesis of the chain on. Lists of all and the history stay its
+    /// word.
     #[arg(
         long,
         global = true,

@@ -47,7 +47,7 @@ pub struct Proved {
 /// A question, and where its answer goes.
 enum Question {
     Records(Vec<Key>, oneshot::Sender<Option<Proved>>),
-    Handovers(Option<u64>, oneshot::Sender<Vec<Vec<u8>>>),
+    Handovers(Option<u64>, oneshot::Sender<Option<Vec<Vec<u8>>>>),
 }
 
 /// Asks a running node for proofs.
@@ -64,13 +64,12 @@ impl Prover {
         answer.await.ok()?
     }
 
-    /// The handovers that change the committee after this term, at most [`HANDOVERS_MAX`].
-    pub async fn handovers(&self, after: Option<u64>) -> Vec<Vec<u8>> {
+    /// The handovers that change the committee after this term, at most [`HANDOVERS_MAX`]; `None`
+    /// if the disk fails or the node stops.
+    pub async fn handovers(&self, after: Option<u64>) -> Option<Vec<Vec<u8>>> {
         let (sender, answer) = oneshot::channel();
-        match self.0.send(Question::Handovers(after, sender)).await {
-            Ok(()) => answer.await.unwrap_or_default(),
-            Err(_) => Vec::new(),
-        }
+        self.0.send(Question::Handovers(after, sender)).await.ok()?;
+        answer.await.ok()?
     }
 }
 
@@ -130,14 +129,14 @@ impl<E: Spawner + StorageContext> Answering<E> {
         })
     }
 
-    async fn handovers(&self, mut after: Option<u64>) -> Vec<Vec<u8>> {
+    async fn handovers(&self, mut after: Option<u64>) -> Option<Vec<Vec<u8>>> {
         let mut found = Vec::new();
         while found.len() < HANDOVERS_MAX
-            && let Ok(Some((term, handover))) = self.handovers.after(after).await
+            && let Some((term, handover)) = self.handovers.after(after).await.ok()?
         {
             found.push(handover.encode().to_vec());
             after = Some(term);
         }
-        found
+        Some(found)
     }
 }

@@ -92,6 +92,11 @@ impl Committees {
         self.chain
     }
 
+    /// Whether both are of one chain with terms of one length.
+    pub fn is_of_the_chain_of(&self, other: &Self) -> bool {
+        (self.chain, self.term_blocks) == (other.chain, other.term_blocks)
+    }
+
     /// The term of a height.
     pub const fn term_of(&self, height: u64) -> u64 {
         match height.checked_div(self.term_blocks) {

@@ -275,6 +275,11 @@ impl Client {
         self.peer.as_deref()
     }
 
+    /// Whether it verifies what the node says of the state.
+    pub(crate) fn verifies(&self) -> bool {
+        self.verifier.is_some()
+    }
+
     /// How many failures in a row a transfer retries.
     pub(crate) fn retries(&self) -> u32 {
         self.retries
@@ -558,10 +563,12 @@ impl Client {
         }
     }
 
-    /// Whether a payment with this nonce is in a block that the history has.
+    /// Whether a payment with this nonce is in a block that the history has. Where the account is
+    /// proved, what the node says of its history does not count.
     async fn is_used(&self, sender: Address, nonce: u64) -> Result<bool, SdkError> {
         let account = self.account(sender).await?;
-        Ok(account.nonce.0 > nonce && self.has_block(account.height.0).await?)
+        let is_used = account.nonce.0 > nonce;
+        Ok(is_used && (self.verifies() || self.has_block(account.height.0).await?))
     }
 
     async fn has_block(&self, height: u64) -> Result<bool, SdkError> {

@@ -22,8 +22,8 @@ use crate::unproved::Unproved;
 pub const AGE_MAX: Duration = Duration::from_secs(120);
 /// Size limit of the file in which committees are kept.
 const FILE_BYTES_MAX: usize = 1 << 20;
-/// Records that every state has, and that answers are computed with: asked for always.
-fn always() -> [Key; 4] {
+/// The records that every state has, and that answers are computed with: asked for always.
+fn every_state() -> [Key; 4] {
     [Key::network(), Key::params(), Key::clock(), Key::supply()]
 }
 
@@ -35,6 +35,8 @@ pub struct Verifier {
     committees: Mutex<Option<Committees>>,
     /// The last term before which handovers were asked for.
     followed: Mutex<Option<u64>>,
+    /// Held while handovers are asked for and followed: each begins where the one before ended.
+    following: tokio::sync::Mutex<()>,
     /// Where the committees are kept, so that the next process starts with them.
     file: Option<PathBuf>,
     age_max: Duration,
@@ -66,25 +68,32 @@ impl PartialState {
 
 /// The keys that a first question names, besides those of `more`.
 pub(crate) fn first_keys(more: &[Key]) -> Vec<Key> {
-    always().into_iter().chain(more.iter().copied()).collect()
+    every_state().into_iter().chain(more.iter().copied()).collect()
 }
 
 impl Verifier {
     /// Trusts the genesis with this hash and nothing else. It is asked for when it is needed.
     pub fn new(chain: Hash) -> Self {
-        let (committees, followed) = (Mutex::default(), Mutex::default());
-        Self { chain, committees, followed, file: None, age_max: AGE_MAX }
+        Self {
+            chain,
+            committees: Mutex::default(),
+            followed: Mutex::default(),
+            following: tokio::sync::Mutex::default(),
+            file: None,
+            age_max: AGE_MAX,
+        }
     }
 
     /// The same, which keeps the committees that it verifies in `file`, and begins with those that
     /// an earlier process has kept there.
     ///
     /// # Errors
-    /// [`SdkError::Io`] if the file cannot be read, or holds something else.
+    /// [`SdkError::Io`] if the file cannot be read. One that holds something else is replaced: all
+    /// of it follows from genesis.
     pub fn kept(chain: Hash, file: PathBuf) -> Result<Self, SdkError> {
         // Hex, so that it is read with the limit and the care of texts.
         let committees = match soma_os::data::read_text(&file, FILE_BYTES_MAX) {
-            Ok(text) => Some(decode(&text, &chain).map_err(SdkError::io(&file))?),
+            Ok(text) => decode(&text, &chain),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(SdkError::io(&file)(error)),
         };
@@ -105,6 +114,11 @@ impl Verifier {
 
     fn committees(&self) -> MutexGuard<'_, Option<Committees>> {
         self.committees.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody else follows handovers; nobody else does while the result lives.
+    pub(crate) async fn following(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.following.lock().await
     }
 
     fn followed(&self) -> MutexGuard<'_, Option<u64>> {
@@ -210,11 +224,15 @@ impl Verifier {
         let certificate = Certificate::decode(&bytes(&answer.certificate)?);
         let certificate = certificate.ok_or(Unproved::Malformed)?;
         let height = header.height;
-        let committees = self.committees();
-        if !committees.as_ref().is_some_and(|known| known.certify(&header, &certificate)) {
+        // Committees that have left office have nothing at stake anymore: a block that is older
+        // than the last handover is not believed, whoever signed it.
+        let is_certified = |known: &Committees| {
+            let is_past = known.reached().is_some_and(|reached| known.term_of(height) < reached);
+            !is_past && known.certify(&header, &certificate)
+        };
+        if !self.committees().as_ref().is_some_and(is_certified) {
             return Err(Unproved::Block { height });
         }
-        drop(committees);
         self.check_time(&header)?;
         if answer.records.len() != keys.len() {
             return Err(Unproved::Malformed);
@@ -226,7 +244,7 @@ impl Verifier {
             known.insert(*key, shown.map(Arc::from));
         }
         // Every state since the first block has them.
-        if always().iter().any(|key| known.get(key).is_none_or(Option::is_none)) {
+        if every_state().iter().any(|key| known.get(key).is_none_or(Option::is_none)) {
             return Err(Unproved::Malformed);
         }
         Ok((PartialState { known, missed: Mutex::default() }, header))
@@ -243,12 +261,11 @@ impl Verifier {
     }
 }
 
-/// Committees of a chain, as a file keeps them.
-fn decode(text: &str, chain: &Hash) -> std::io::Result<Committees> {
-    let bytes = hex::decode(text.trim());
-    let kept: Option<Committees> = bytes.and_then(|bytes| borsh::from_slice(&bytes).ok());
-    let kept = kept.filter(|kept| kept.chain() == *chain);
-    kept.ok_or_else(|| std::io::Error::new(ErrorKind::InvalidData, "no committees of the chain"))
+/// Committees of a chain, as a file keeps them; `None` if it holds something else.
+fn decode(text: &str, chain: &Hash) -> Option<Committees> {
+    let kept: Committees = borsh::from_slice(&hex::decode(text.trim())?).ok()?;
+    let begins = Committees::new(*chain, TERM_BLOCKS, &[]);
+    (kept.is_of_the_chain_of(&begins) && !kept.at(u64::MAX).is_empty()).then_some(kept)
 }
 
 fn memory(changes: &Changes) -> MemoryState {

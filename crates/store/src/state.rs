@@ -177,11 +177,15 @@ impl State {
         let Inner { finalized, tally, .. } = &mut *inner;
         tally.apply(finalized, &outcome.changes);
         finalized.apply(&outcome.changes);
-        inner.tree = tree;
+        let before = std::mem::replace(&mut inner.tree, tree);
         inner.tip = Tip { height, digest: *block };
         // Other blocks at this height are dropped now; their descendants go when their own height
         // is finalized.
-        inner.pending.retain(|_, pending| pending.height > height);
+        let lost: Vec<_> =
+            inner.pending.extract_if(|_, pending| pending.height <= height).collect();
+        // What only they have may be large: readers do not wait for it.
+        drop(inner);
+        drop((before, lost));
         Some(outcome)
     }
 

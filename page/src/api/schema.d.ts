@@ -2867,6 +2867,14 @@ export interface operations {
                     "application/json": components["schemas"]["ApiError"];
                 };
             };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
         };
     };
     models: {

@@ -189,7 +189,10 @@ impl<E: StorageContext> HandoverStore<E> {
     ) -> Result<Option<(u64, Handover)>, EngineError> {
         let slot = self.0.lock().await;
         let archive = slot.as_ref().ok_or_else(write_failed)?;
-        let from = term.map_or(0, |term| term + 1);
+        // Whoever asks names the term.
+        let Some(from) = term.map_or(Some(0), |term| term.checked_add(1)) else {
+            return Ok(None);
+        };
         let Some((start, _)) = archive.ranges_from(from).next() else {
             return Ok(None);
         };

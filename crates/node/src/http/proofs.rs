@@ -64,11 +64,15 @@ pub(super) struct AfterTerm {
 /// The changes of the committee, each certified by the one before
 #[utoipa::path(get, path = routes::HANDOVERS, tag = "state",
     params(("after" = Option<u64>, Query, description = "after this term")),
-    responses((status = 200, body = Handovers), (status = 400, body = ApiError)))]
+    responses((status = 200, body = Handovers), (status = 400, body = ApiError),
+        (status = 503, body = ApiError)))]
 pub(super) async fn handovers(
     State(api): State<Api>,
     Query(AfterTerm { after }): Query<AfterTerm>,
-) -> Json<Handovers> {
+) -> Result<Json<Handovers>, Problem> {
     let handovers = api.chain.engine().prover().handovers(after).await;
-    Json(Handovers { handovers: handovers.iter().map(|bytes| hex::encode(bytes)).collect() })
+    let handovers = handovers.ok_or_else(|| {
+        Problem::new(Code::NotReady, "the handovers cannot be read now").hint("ask again")
+    })?;
+    Ok(Json(Handovers { handovers: handovers.iter().map(|bytes| hex::encode(bytes)).collect() }))
 }

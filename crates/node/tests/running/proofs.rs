@@ -312,3 +312,16 @@ async fn a_node_answers_no_question_for_more_records_than_one_proof_has() {
     assert_eq!(proof_of(network.url(), &more).await["code"], "bad_request");
     assert_eq!(proof_of(network.url(), &[]).await["code"], "bad_request");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_for_handovers_after_any_term_is_answered_and_stops_no_node() {
+    let network = network_of(5);
+    for after in [0, 1, u64::MAX - 1, u64::MAX] {
+        let url = format!("{}{}?after={after}", network.client.url(), routes::HANDOVERS);
+        let answer = reqwest::get(url).await.unwrap();
+        assert!(answer.status().is_success(), "{after}: {}", answer.status());
+    }
+    let height = network.client.status().await.unwrap().height.0;
+    let goes_on = async || network.client.status().await.is_ok_and(|now| now.height.0 > height);
+    wait_until("blocks follow", goes_on).await;
+}

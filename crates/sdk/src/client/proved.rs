@@ -21,6 +21,8 @@ const ROUNDS: usize = 8;
 const HANDOVER_PAGES_MAX: usize = 32;
 /// Models that are looked at in one proof.
 const MODELS_AT_ONCE: usize = 40;
+/// The most models that are looked for in an account.
+const MODELS_MAX: usize = 1_000;
 
 impl Client {
     /// What `answer` says of the state, of records that are all proved by one block.
@@ -76,6 +78,7 @@ impl Client {
 
     /// Follows the handovers before a block of this height.
     async fn follow(&self, verifier: &Verifier, height: u64) -> Result<(), SdkError> {
+        let _alone = verifier.following().await;
         if verifier.needs_genesis() {
             verifier.begin(&self.genesis(verifier.chain()).await?)?;
         }
@@ -142,8 +145,13 @@ impl Client {
         let next_nonce = said.next_nonce.0;
         let answer = |state: &dyn StateRead| answers::account(state, 0, address, next_nonce);
         let (account, header) = self.proved_at(verifier, answer).await?;
-        let mut models = Vec::new();
-        for ids in said.models.chunks(MODELS_AT_ONCE) {
+        let (mut models, mut said) = (Vec::new(), said.models);
+        said.sort_unstable();
+        said.dedup();
+        if said.len() > MODELS_MAX {
+            return Err(self.unproved(Unproved::TooMuch));
+        }
+        for ids in said.chunks(MODELS_AT_ONCE) {
             let owned = |state: &dyn StateRead| {
                 let is_theirs = |id: &u32| {
                     read::model(state, ModelId(*id)).is_some_and(|model| model.owner == address)
