@@ -187,13 +187,13 @@ fn whoever_has_the_genesis_reads_what_is_proved(genesis: &Genesis, node: &Handle
     let header = Header::decode(&proved.header).unwrap();
     let certificate = Certificate::decode(&proved.certificate).unwrap();
     assert!(!committees.certify(&header, &certificate), "another committee decides now");
-    let handovers = runtime.block_on(node.prover().handovers(None));
+    let handovers = runtime.block_on(node.prover().handovers(None)).unwrap();
     assert!(!handovers.is_empty());
     for handover in handovers {
         committees.follow(&Handover::decode(&handover).unwrap()).unwrap();
     }
     assert!(committees.certify(&header, &certificate));
-    assert!(runtime.block_on(node.prover().handovers(committees.reached())).is_empty());
+    assert!(runtime.block_on(node.prover().handovers(committees.reached())).unwrap().is_empty());
     // What is kept for the next time is enough.
     committees.forget_past();
     assert!(committees.certify(&header, &certificate));
