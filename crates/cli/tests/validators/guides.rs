@@ -13,11 +13,12 @@ use crate::start_a_network::free_addresses;
 use crate::support::{Process, command, json, root};
 
 /// The blocks that are not run here, by how they begin, and what shows them instead.
-const ELSEWHERE: [(&str, &str); 15] = [
+const ELSEWHERE: [(&str, &str); 16] = [
     ("soma localnet --epoch", "the network of this test"),
     ("soma localnet --validators", "the network of this test"),
     ("soma bench engine", "it measures the machine for a minute"),
     ("soma model pull 3", "the tests of `for_programs`"),
+    ("soma balance soma1", "the tests of `localnet`, which verify"),
     ("python -m", "python/tests/test_guides.py"),
     ("pip install", "python/tests/test_guides.py"),
     ("torchrun", "python/tests/test_guides.py"),
