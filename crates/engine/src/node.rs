@@ -181,13 +181,7 @@ where
     rebuild(&core.rules, &marshal, &services.history, &state).await?;
     core.execute_on(&state);
     resume.resume();
-    let answering = Answering {
-        context: context.child("proving"),
-        marshal: marshal.clone(),
-        state: Arc::clone(&state),
-        handovers: Arc::clone(&handovers),
-    };
-    let prover = answering.start();
+    let prover = Answering::start(&context, &marshal, &state, &handovers);
     let _ = server.set(Server {
         calendar: overrides.calendar,
         marshal: marshal.clone(),

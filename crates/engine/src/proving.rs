@@ -73,28 +73,39 @@ impl Prover {
     }
 }
 
-/// Answers from a running node.
+/// What answers are made from.
 pub(crate) struct Answering<E: Spawner + StorageContext> {
-    pub(crate) context: E,
-    pub(crate) marshal: MarshalMailbox,
-    pub(crate) state: Arc<State>,
-    pub(crate) handovers: Arc<HandoverStore<E>>,
+    context: E,
+    marshal: MarshalMailbox,
+    state: Arc<State>,
+    handovers: Arc<HandoverStore<E>>,
 }
 
 impl<E: Spawner + StorageContext> Answering<E> {
-    /// Answers until nobody can ask anymore.
-    pub(crate) fn start(self) -> Prover {
+    /// Answers from a running node until nobody can ask anymore.
+    pub(crate) fn start(
+        context: &E,
+        marshal: &MarshalMailbox,
+        state: &Arc<State>,
+        handovers: &Arc<HandoverStore<E>>,
+    ) -> Prover {
         let (sender, mut questions) = mpsc::channel(QUESTIONS_WAITING_MAX);
-        let context = self.context.child("prover");
-        context.spawn(move |_| async move {
+        let answering = Self {
+            context: context.child("proving"),
+            marshal: marshal.clone(),
+            state: Arc::clone(state),
+            handovers: Arc::clone(handovers),
+        };
+        let prover = answering.context.child("prover");
+        prover.spawn(move |_| async move {
             while let Some(question) = questions.recv().await {
                 // Whoever asked may be gone.
                 match question {
                     Question::Records(keys, answer) => {
-                        let _ = answer.send(self.records(&keys).await);
+                        let _ = answer.send(answering.records(&keys).await);
                     }
                     Question::Handovers(after, answer) => {
-                        let _ = answer.send(self.handovers(after).await);
+                        let _ = answer.send(answering.handovers(after).await);
                     }
                 }
             }

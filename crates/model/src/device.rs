@@ -164,11 +164,11 @@ impl Cards {
         if let Ok(card) = &slot.card {
             return Ok(Arc::clone(card));
         }
-        if let (true, Err(fault)) = (slot.failures > 0, &slot.card) {
-            if slot.patience > 0 || fault.is_permanent() {
-                slot.patience = slot.patience.saturating_sub(1);
-                return Err(Unusable { fault: fault.clone(), is_new: false });
-            }
+        if let (true, Err(fault)) = (slot.failures > 0, &slot.card)
+            && (slot.patience > 0 || fault.is_permanent())
+        {
+            slot.patience = slot.patience.saturating_sub(1);
+            return Err(Unusable { fault: fault.clone(), is_new: false });
         }
         let opened = Card::open(self.library.as_deref(), index).and_then(|mut card| {
             test(&mut card)?;

@@ -179,19 +179,18 @@ impl Card {
         bytes: usize,
         fill: impl FnOnce(&Self, &Memory) -> Result<(), DeviceFault>,
     ) -> Result<Arc<Memory>, DeviceFault> {
-        let memory = match owner.on(&self.driver) {
-            Some(memory) => memory,
-            None => {
-                let memory = loop {
-                    match self.allocate(bytes) {
-                        Err(DeviceFault::OutOfMemory) if self.free_something() => {}
-                        memory => break Arc::new(memory?),
-                    }
-                };
-                fill(self, &memory)?;
-                owner.memories().push(Arc::clone(&memory));
-                memory
-            }
+        let memory = if let Some(memory) = owner.on(&self.driver) {
+            memory
+        } else {
+            let memory = loop {
+                match self.allocate(bytes) {
+                    Err(DeviceFault::OutOfMemory) if self.free_something() => {}
+                    memory => break Arc::new(memory?),
+                }
+            };
+            fill(self, &memory)?;
+            owner.memories().push(Arc::clone(&memory));
+            memory
         };
         // The last one was used last.
         let key = Arc::downgrade(owner);

@@ -65,7 +65,7 @@ fn is_on_floats(operation: &str) -> bool {
 /// Whether an operation gives the bits of the definition.
 fn is_exact_or_rounded(operation: &str) -> bool {
     let kind = operation.split('.').next().unwrap_or_default();
-    let compares = kind == "setp" && operation.ends_with(".f32");
+    let compares = kind == "setp" && operation.split('.').next_back() == Some("f32");
     let moves = matches!(kind, "ld" | "st");
     let never = ["ftz", "approx", "sat", "full", "rz", "rm", "rp"];
     let is_plain = !operation.split('.').any(|part| never.contains(&part));

@@ -190,7 +190,8 @@ fn weights_of_half_precision_have_the_score_of_the_cpu_and_half_the_memory() {
     let plain = weights(&architecture, 3);
     let directions = Directions::new(&architecture, [1; 32]);
     let data = bytes(7, 330);
-    let types: [(&str, fn(Tensor) -> &'static str); 4] = [
+    type TypeOf = fn(Tensor) -> &'static str;
+    let types: [(&str, TypeOf); 4] = [
         ("F32", |_| "F32"),
         ("BF16", |_| "BF16"),
         ("F16", |_| "F16"),
