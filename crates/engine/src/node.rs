@@ -181,13 +181,6 @@ where
     rebuild(&core.rules, &marshal, &services.history, &state).await?;
     core.execute_on(&state);
     resume.resume();
-    let answering = Answering {
-        context: context.child("proving"),
-        marshal: marshal.clone(),
-        state: Arc::clone(&state),
-        handovers: Arc::clone(&handovers),
-    };
-    let prover = answering.start();
     let _ = server.set(Server {
         calendar: overrides.calendar,
         marshal: marshal.clone(),
@@ -207,7 +200,6 @@ where
         client,
         page_cache,
         deliveries,
-        prover,
     };
     let voting = Voting {
         roster: links.peers,
@@ -389,7 +381,6 @@ struct Loaded<E: Spawner + StorageContext> {
     client: RequestClient,
     page_cache: CacheRef,
     deliveries: Deliveries,
-    prover: Prover,
 }
 
 /// The part of the network that consensus uses.
@@ -400,6 +391,16 @@ struct Voting<P, B, S, R> {
 }
 
 impl<E: Runtime> Loaded<E> {
+    fn prover(&self) -> Prover {
+        let answering = Answering {
+            context: self.context.child("proving"),
+            marshal: self.marshal.clone(),
+            state: Arc::clone(&self.state),
+            handovers: Arc::clone(&self.handovers),
+        };
+        answering.start()
+    }
+
     /// Starts gossiping, recording and voting.
     #[expect(clippy::too_many_lines, reason = "every part of a node, each started once, in order")]
     async fn run<P, B, S, R>(
@@ -416,6 +417,7 @@ impl<E: Runtime> Loaded<E> {
         S: Sender<PublicKey = PublicKey>,
         R: Receiver<PublicKey = PublicKey>,
     {
+        let prover = self.prover();
         let context = self.context;
         services.gossip.start(context.child("gossip"), gossip, voting.blocker.clone());
         let committees = self.core.committees.clone();
@@ -481,7 +483,7 @@ impl<E: Runtime> Loaded<E> {
             fallback: None,
             watching: watched,
             known: self.deliveries.known,
-            prover: self.prover,
+            prover,
             recorder,
             left_behind,
             marshal: self.marshal,

@@ -19,7 +19,7 @@ use crate::unproved::Unproved;
 
 /// How old the block of an answer may be, or how far ahead of this machine's clock: blocks come at
 /// least every second where there are several validators.
-pub const AGE_MAX: Duration = Duration::from_secs(120);
+pub const AGE_MAX: Duration = Duration::from_mins(2);
 /// Size limit of the file in which committees are kept.
 const FILE_BYTES_MAX: usize = 1 << 20;
 /// The records that every state has, and that answers are computed with: asked for always.
@@ -158,13 +158,15 @@ impl Verifier {
         soma_os::file::write_private(file, text.as_bytes()).map_err(SdkError::io(file))
     }
 
-    /// The term after which handovers must be asked for before a block of this height is believed;
-    /// `None` if it has been done in this term, and `Some(None)` for all handovers.
-    pub(crate) fn must_follow(&self, height: u64) -> Option<Option<u64>> {
-        let committees = self.committees();
-        let committees = committees.as_ref()?;
-        let is_done = self.followed().is_some_and(|term| committees.term_of(height) <= term);
-        (!is_done).then(|| committees.reached())
+    /// Whether handovers have been asked for since the term of this height began.
+    pub(crate) fn is_followed(&self, height: u64) -> bool {
+        let term = self.committees().as_ref().map(|committees| committees.term_of(height));
+        self.followed().is_some_and(|followed| term.is_some_and(|term| term <= followed))
+    }
+
+    /// The term of the last handover that was followed.
+    pub(crate) fn reached(&self) -> Option<u64> {
+        self.committees().as_ref().and_then(Committees::reached)
     }
 
     /// Follows handovers, and returns how many there were.

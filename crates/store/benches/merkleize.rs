@@ -50,7 +50,7 @@ fn changes(numbers: impl Iterator<Item = u64>, version: u64) -> Changes {
 fn memory_mib() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let resident = pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    resident.unwrap_or(0) * 4_096 >> 20
+    (resident.unwrap_or(0) * 4_096) >> 20
 }
 
 /// The state that the database has, and its tree; prints what both take.

@@ -3,6 +3,7 @@
 
 use soma_codes::Code;
 use soma_proof::Header;
+use soma_protocol::record::EpochRecord;
 use soma_protocol::{Address, Epoch as EpochId, ModelId, StateRead, TargetId, hex, read};
 
 use super::Client;
@@ -42,7 +43,8 @@ impl Client {
     ) -> Result<(T, Header), SdkError> {
         let mut keys = first_keys(&[]);
         for _ in 0..ROUNDS {
-            let (state, header) = self.records(verifier, &keys).await?;
+            // Boxed: every question of a client has it in its future.
+            let (state, header) = Box::pin(self.records(verifier, &keys)).await?;
             let answered = answer(&state);
             let missed = state.missed();
             if missed.is_empty() {
@@ -82,10 +84,12 @@ impl Client {
         if verifier.needs_genesis() {
             verifier.begin(&self.genesis(verifier.chain()).await?)?;
         }
+        if verifier.is_followed(height) {
+            return Ok(());
+        }
         for _ in 0..HANDOVER_PAGES_MAX {
             // Each page begins after the last handover of the one before.
-            let Some(after) = verifier.must_follow(height) else { return Ok(()) };
-            let query = after.map(|term| format!("?after={term}")).unwrap_or_default();
+            let query = verifier.reached().map(|term| format!("?after={term}")).unwrap_or_default();
             let answer: Handovers = self.get(&format!("{}{query}", routes::HANDOVERS)).await?;
             let followed = verifier.follow(&self.url, &answer)?;
             if followed < routes::HANDOVERS_MAX {
@@ -196,7 +200,7 @@ impl Client {
         epoch: EpochId,
     ) -> Result<Vec<Target>, SdkError> {
         let ids = |state: &dyn StateRead| -> Vec<TargetId> {
-            read::epoch(state, epoch).iter().flat_map(|epoch| epoch.target_ids()).collect()
+            read::epoch(state, epoch).iter().flat_map(EpochRecord::target_ids).collect()
         };
         let mut targets = Vec::new();
         for id in self.proved(verifier, ids).await? {
