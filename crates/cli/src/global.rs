@@ -10,6 +10,7 @@ use crate::output::Color;
 /// Flags that mean the same for every command.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct Global {
     /// Print the result as JSON, one document per line.
     #[arg(long, global = true)]

@@ -384,7 +384,9 @@ impl<'a> Session<'a> {
             let scored = submitter.score(&ground, until).await?;
             let before = self.entering.take();
             let entering = scored.map(|scored| scored.continuing(before));
-            entering.iter().for_each(|entering| self.tell_unscored(entering, documents.len()));
+            if let Some(entering) = &entering {
+                self.tell_unscored(entering, documents.len());
+            }
             self.entering = entering;
             (self.again_at, self.tries) = (None, self.tries.saturating_add(1));
         }

@@ -181,7 +181,6 @@ where
     rebuild(&core.rules, &marshal, &services.history, &state).await?;
     core.execute_on(&state);
     resume.resume();
-    let prover = Answering::start(&context, &marshal, &state, &handovers);
     let _ = server.set(Server {
         calendar: overrides.calendar,
         marshal: marshal.clone(),
@@ -201,7 +200,6 @@ where
         client,
         page_cache,
         deliveries,
-        prover,
     };
     let voting = Voting {
         roster: links.peers,
@@ -383,7 +381,6 @@ struct Loaded<E: Spawner + StorageContext> {
     client: RequestClient,
     page_cache: CacheRef,
     deliveries: Deliveries,
-    prover: Prover,
 }
 
 /// The part of the network that consensus uses.
@@ -394,6 +391,10 @@ struct Voting<P, B, S, R> {
 }
 
 impl<E: Runtime> Loaded<E> {
+    fn prover(&self) -> Prover {
+        Answering::start(&self.context, &self.marshal, &self.state, &self.handovers)
+    }
+
     /// Starts gossiping, recording and voting.
     #[expect(clippy::too_many_lines, reason = "every part of a node, each started once, in order")]
     async fn run<P, B, S, R>(
@@ -410,6 +411,7 @@ impl<E: Runtime> Loaded<E> {
         S: Sender<PublicKey = PublicKey>,
         R: Receiver<PublicKey = PublicKey>,
     {
+        let prover = self.prover();
         let context = self.context;
         services.gossip.start(context.child("gossip"), gossip, voting.blocker.clone());
         let committees = self.core.committees.clone();
@@ -475,7 +477,7 @@ impl<E: Runtime> Loaded<E> {
             fallback: None,
             watching: watched,
             known: self.deliveries.known,
-            prover: self.prover,
+            prover,
             recorder,
             left_behind,
             marshal: self.marshal,

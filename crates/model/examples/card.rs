@@ -35,7 +35,7 @@ struct Arguments {
 
 impl Arguments {
     fn read() -> Result<Self, Box<dyn Error>> {
-        let time = Duration::from_secs(3600);
+        let time = Duration::from_hours(1);
         let mut read = Self { index: 0, seed: "0".to_owned(), time, serve: false };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {

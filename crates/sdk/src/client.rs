@@ -294,7 +294,7 @@ impl Client {
     pub async fn status(&self) -> Result<Status, SdkError> {
         let said = self.get(routes::STATUS).await?;
         match &self.verifier {
-            Some(verifier) => self.proved_status(verifier, said).await,
+            Some(verifier) => Box::pin(self.proved_status(verifier, said)).await,
             None => Ok(said),
         }
     }
@@ -341,7 +341,7 @@ impl Client {
             governance.proposals.splice(..0, before.proposals);
         }
         match &self.verifier {
-            Some(verifier) => self.proved_governance(verifier, governance).await,
+            Some(verifier) => Box::pin(self.proved_governance(verifier, governance)).await,
             None => Ok(governance),
         }
     }
@@ -368,7 +368,7 @@ impl Client {
     pub async fn account(&self, address: Address) -> Result<Account, SdkError> {
         let said = self.get(&routes::path(routes::ACCOUNT, address)).await?;
         match &self.verifier {
-            Some(verifier) => self.proved_account(verifier, address, said).await,
+            Some(verifier) => Box::pin(self.proved_account(verifier, address, said)).await,
             None => Ok(said),
         }
     }
@@ -406,7 +406,7 @@ impl Client {
     /// The targets of `epoch`, or of all epochs, by id.
     pub async fn targets(&self, epoch: Option<EpochId>) -> Result<Vec<Target>, SdkError> {
         if let (Some(verifier), Some(epoch)) = (&self.verifier, epoch) {
-            return self.proved_targets(verifier, epoch).await;
+            return Box::pin(self.proved_targets(verifier, epoch)).await;
         }
         let filter = epoch.map(|epoch| format!("epoch={epoch}&")).unwrap_or_default();
         self.all(routes::TARGETS, &filter).await

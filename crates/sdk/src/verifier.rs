@@ -158,11 +158,10 @@ impl Verifier {
         soma_os::file::write_private(file, text.as_bytes()).map_err(SdkError::io(file))
     }
 
-    /// Whether handovers must be asked for before a block of this height is believed: it has not
-    /// been done in this term.
-    pub(crate) fn must_follow(&self, height: u64) -> bool {
+    /// Whether handovers have been asked for since the term of this height began.
+    pub(crate) fn is_followed(&self, height: u64) -> bool {
         let term = self.committees().as_ref().map(|committees| committees.term_of(height));
-        term.is_some_and(|term| self.followed().is_none_or(|followed| term > followed))
+        self.followed().is_some_and(|followed| term.is_some_and(|term| term <= followed))
     }
 
     /// The term of the last handover that was followed.

@@ -23,7 +23,7 @@ fn key(number: u8) -> Key {
 fn changes(height: usize, writes: &Writes) -> Changes {
     let mut changes = Changes::default();
     for (number, length) in writes {
-        let byte = u8::try_from(height % 251).unwrap();
+        let byte = u8::try_from(height % 251).unwrap_or_default();
         changes.0.insert(key(*number), length.map(|length| Arc::from(vec![byte; length])));
     }
     changes

@@ -173,6 +173,9 @@ fn in_file(weights: &Weights, kind: impl Fn(Tensor) -> &'static str) -> Weights 
     Weights::open(&path, Some(weights.architecture())).unwrap()
 }
 
+/// What kind of numbers a tensor has in a file.
+type TypeOf = fn(Tensor) -> &'static str;
+
 #[test]
 fn weights_of_half_precision_have_the_score_of_the_cpu_and_half_the_memory() {
     let Some(emulated) = Emulated::new() else { return };
@@ -190,7 +193,6 @@ fn weights_of_half_precision_have_the_score_of_the_cpu_and_half_the_memory() {
     let plain = weights(&architecture, 3);
     let directions = Directions::new(&architecture, [1; 32]);
     let data = bytes(7, 330);
-    type TypeOf = fn(Tensor) -> &'static str;
     let types: [(&str, TypeOf); 4] = [
         ("F32", |_| "F32"),
         ("BF16", |_| "BF16"),
