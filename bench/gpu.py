@@ -1,37 +1,62 @@
 #!/usr/bin/env python3
-"""Scores of V1 on a card and the same layers in PyTorch, alternately: A B A B.
+"""Scores of V1 on a card and, if PyTorch is there, the same layers in it, alternately: A B A B.
 
 `bench/gpu.sh` starts it with the program that compares bits first and then scores on demand.
-PyTorch computes in float32 with TF32 off: embedding, 24 layers with rotary embedding and fused
+PyTorch computes in float32 with TF32 off: embedding, layers with rotary embedding and fused
 attention, logits and cross-entropy, but no SIGReg. The medians of all turns are printed.
 
-It only measures: nothing here defines a score.
+It only measures: nothing here defines a score. What there is no time or memory for it leaves out,
+and says so.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
 import time
+from typing import Any, Protocol
 
-import torch
-from torch.nn import functional
+try:
+    import torch
+    from torch.nn import functional
+except ImportError:
+    torch = None
 
-LAYERS, DIM, HEADS, FFN, VOCABULARY, POSITIONS = 24, 2048, 8, 8192, 264, 1024
+DIM, HEADS, FFN, VOCABULARY, POSITIONS = 2048, 8, 8192, 264, 1024
 TURNS = 9
 SIZES = [1024, 16 * 1024]
+# Seconds after the start at which the comparison ends, and everything.
+COMPARED, END = 150, 280
+
+
+class Scorer(Protocol):
+    """What is measured."""
+
+    name: str
+
+    def seconds(self, count: int) -> float:
+        """The time of a score of so many bytes."""
+        ...
 
 
 class Program:
     """The program, which has compared bits when this is made."""
 
+    name = "soma (a whole score)"
+
     def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(
-            [*command, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, "--seconds", str(COMPARED), "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        if self.line() != "ready":
-            sys.exit("gpu: the card does not give the bits of the CPU")
+        word, _, layers = self.line().partition(" ")
+        if word != "ready":
+            sys.exit("gpu: the card does not give the bits of the CPU, or cannot compute")
+        self.layers = int(layers)
 
     def line(self) -> str:
         """What it says next."""
@@ -47,16 +72,18 @@ class Program:
 
 
 class Layers:
-    """V1 with random weights."""
+    """V1, or some of its layers, with random weights in PyTorch."""
 
-    def __init__(self) -> None:
-        def random(*shape: int) -> torch.Tensor:
+    name = "PyTorch (layers and cross-entropy)"
+
+    def __init__(self, layers: int) -> None:
+        def random(*shape: int) -> Any:
             return torch.randn(*shape, device="cuda") * 0.02
 
         self.embedding = random(VOCABULARY, DIM)
         self.layers = [
             (random(3 * DIM, DIM), random(DIM, DIM), random(FFN, DIM), random(DIM, FFN))
-            for _ in range(LAYERS)
+            for _ in range(layers)
         ]
         self.bias = [random(width) for width in (3 * DIM, DIM, FFN, DIM, VOCABULARY)]
         self.gamma = torch.ones(DIM, device="cuda")
@@ -66,17 +93,16 @@ class Layers:
         angles = torch.arange(POSITIONS, device="cuda")[:, None] / powers
         self.cos, self.sin = angles.cos(), angles.sin()
 
-    def rotated(self, x: torch.Tensor) -> torch.Tensor:
+    def rotated(self, x: Any) -> Any:
         """Rotary embedding of `[chunks, heads, positions, width]`."""
         a, b = x.chunk(2, dim=-1)
         return torch.cat([a * self.cos - b * self.sin, b * self.cos + a * self.sin], dim=-1)
 
-    def normed(self, x: torch.Tensor) -> torch.Tensor:
+    def normed(self, x: Any) -> Any:
         """LayerNorm."""
         return functional.layer_norm(x, (DIM,), self.gamma, self.gamma)
 
-    @torch.inference_mode()
-    def loss(self, tokens: torch.Tensor) -> float:
+    def loss(self, tokens: Any) -> float:
         """The cross-entropy of chunks of tokens, `[chunks, positions]`."""
         x = self.embedding[tokens]
         chunks = tokens.shape[0]
@@ -98,33 +124,71 @@ class Layers:
         tokens = torch.randint(0, 256, (count // POSITIONS, POSITIONS), device="cuda")
         torch.cuda.synchronize()
         begun = time.perf_counter()
-        self.loss(tokens)
+        with torch.inference_mode():
+            self.loss(tokens)
         return time.perf_counter() - begun
+
+
+def layers_in_pytorch(device: str, layers: int) -> Layers | None:
+    """The layers, unless PyTorch or its memory is absent."""
+    if torch is None or not torch.cuda.is_available():
+        print("gpu: skipped: PyTorch with CUDA is absent (pip install torch)")
+        return None
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.cuda.set_device(device)
+    try:
+        made = Layers(layers)
+    except torch.cuda.OutOfMemoryError:
+        print("gpu: skipped: PyTorch, for which the card has too little memory besides")
+        return None
+    print(f"gpu: PyTorch {torch.__version__}, TF32 off, on {torch.cuda.get_device_name()}")
+    return made
+
+
+def measure(count: int, scorers: list[Scorer], end: float) -> dict[str, list[float]]:
+    """Times of each in turn, until there are enough or it is `end`; none if one turn is late."""
+    times: dict[str, list[float]] = {scorer.name: [] for scorer in scorers}
+    # The first turn is a warm-up.
+    for turn in range(TURNS + 1):
+        begun = time.monotonic()
+        for scorer in scorers:
+            seconds = scorer.seconds(count)
+            if turn > 0:
+                times[scorer.name].append(seconds)
+        now = time.monotonic()
+        if now + (now - begun) > end:
+            break
+    return times
 
 
 def main() -> None:
     """Compares, then measures each in turn and prints."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    device = sys.argv[sys.argv.index("--device") + 1] if "--device" in sys.argv else "cuda:0"
-    torch.cuda.set_device(device)
-    program, layers = Program(sys.argv[1:]), Layers()
-    print(f"gpu: {torch.cuda.get_device_name()}, PyTorch {torch.__version__}, TF32 off")
-    for count in SIZES:
-        times: dict[str, list[float]] = {"soma": [], "PyTorch": []}
-        # The first turn is a warm-up.
-        for turn in range(TURNS + 1):
-            for name, one in (("soma", program), ("PyTorch", layers)):
-                seconds = one.seconds(count)
-                if turn > 0:
-                    times[name].append(seconds)
-        medians = {name: 1e3 * statistics.median(all_) for name, all_ in times.items()}
-        print(
-            f"gpu: {count // 1024} KiB: soma {medians['soma']:.1f} ms (a whole score), "
-            f"PyTorch {medians['PyTorch']:.1f} ms (layers and cross-entropy): "
-            f"{medians['PyTorch'] / medians['soma']:.2f} times as fast"
-        )
-    print("gpu: equal")
+    start = time.monotonic()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program")
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--seed", default="0")
+    parser.add_argument("--without-pytorch", action="store_true")
+    arguments = parser.parse_args()
+    device = arguments.device
+    program = Program([arguments.program, "--device", device, "--seed", arguments.seed])
+    print(f"gpu: equal, but for what was skipped; measuring {program.layers} layers of V1")
+    scorers: list[Scorer] = [program]
+    if not arguments.without_pytorch:
+        layers = layers_in_pytorch(device, program.layers)
+        scorers += [layers] if layers else []
+    for index, count in enumerate(SIZES):
+        left = start + END - time.monotonic()
+        times = measure(count, scorers, time.monotonic() + left / (len(SIZES) - index))
+        if not all(times.values()):
+            print(f"gpu: skipped: {count // 1024} KiB, for which there is no time")
+            break
+        medians = {name: statistics.median(each) for name, each in times.items()}
+        turns = min(len(each) for each in times.values())
+        said = ", ".join(f"{name} {1e3 * median:.1f} ms" for name, median in medians.items())
+        print(f"gpu: {count // 1024} KiB, {turns} turns: {said}")
+    print("gpu: done")
 
 
 if __name__ == "__main__":

@@ -317,6 +317,7 @@ test("a log that grows is followed where the browser can, in the same drawing", 
                 kind: "file",
                 name: "grows.jsonl",
                 getFile: async () => new File([window.grown], "grows.jsonl"),
+                isSameEntry: async (other) => other.name === "grows.jsonl",
             },
         ];
         window.grow = (step) => (window.grown += line(step));
@@ -338,6 +339,11 @@ test("a log that grows is followed where the browser can, in the same drawing", 
     await step(3);
     assert.equal(await drawing.evaluate((canvas) => canvas.isConnected), true);
     assert.notEqual(await pixels(), before, "with what the log grew by");
+    // The same file again is the same run.
+    await page.$$eval(".drop button", ([choose]) => choose.click());
+    await page.evaluate(() => window.grow(4));
+    await step(4);
+    assert.equal((await page.$$("[data-run]")).length, 1);
     await page.close();
 });
 

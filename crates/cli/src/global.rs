@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use soma_protocol::{Amount, Hash};
 
 use crate::output::Color;
@@ -9,6 +10,7 @@ use crate::output::Color;
 /// Flags that mean the same for every command.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct Global {
     /// Print the result as JSON, one document per line.
     #[arg(long, global = true)]
@@ -55,6 +57,17 @@ pub(crate) struct Global {
     /// was signed for first].
     #[arg(long, global = true, env = "SOMA_CHAIN", hide_env_values = true, value_name = "ID")]
     pub(crate) chain: Option<Hash>,
+    /// Believe nothing of what the node says about balances, nonces, models, targets and rules: it
+    /// has to prove it, from the genesis of the chain on. Lists of all and the history stay its
+    /// word.
+    #[arg(
+        long,
+        global = true,
+        env = "SOMA_VERIFY",
+        hide_env_values = true,
+        value_parser = FalseyValueParser::new()
+    )]
+    pub(crate) verify: bool,
     /// Folder of keys, caches and local networks [default: the XDG data folder].
     #[arg(long, global = true, env = "SOMA_HOME", hide_env_values = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,

@@ -68,6 +68,11 @@ impl Home {
         self.0.join("corpus").join(chain).join(account)
     }
 
+    /// The committees of a chain, as they were verified last.
+    pub(crate) fn committees(&self, chain: &str) -> PathBuf {
+        self.0.join("verified").join(chain)
+    }
+
     /// The file at which processes that send for an account on a chain take turns.
     pub(crate) fn turns(&self, chain: &str, account: &str) -> PathBuf {
         self.0.join("turns").join(chain).join(format!("{account}.lock"))

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
+use soma_codes::Coded as _;
 use soma_model::{Architecture, DeviceChoice, Engine, KernelChoice, Weights};
 use soma_os::data::read_text;
 
@@ -68,7 +69,8 @@ impl ScoringArgs {
     pub(crate) fn build(&self, output: &Output) -> Result<Engine> {
         let output = output.clone();
         let warn = move |error: &soma_model::Error| {
-            output.warn(format_args!("{error}; this processor computes instead"));
+            let hint = error.hint();
+            output.warn(format_args!("{error}; this processor computes instead; hint: {hint}"));
         };
         Ok(self.engine.build()?.on(self.device, warn)?)
     }

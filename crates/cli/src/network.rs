@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use soma_codes::{Code, Exit};
@@ -19,7 +20,7 @@ use soma_sdk::obligation::Obligation;
 use soma_sdk::patience::{Listener, QUIET};
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::{Listing, Spool};
-use soma_sdk::{SdkError, Trust};
+use soma_sdk::{SdkError, Trust, Verifier};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
@@ -87,7 +88,15 @@ pub(crate) fn quiet_client_at(url: &str, global: &Global) -> Result<Client> {
         Some(file) => Trust::with_file(file)?,
         None => Trust::system(),
     };
-    Ok(Client::trusting(url, &trust)?)
+    let client = Client::trusting(url, &trust)?;
+    Ok(if global.verify { client.verifying(Arc::new(verifier(global)?)) } else { client })
+}
+
+/// What checks the answers of nodes of the chain that the key signs for.
+fn verifier(global: &Global) -> Result<Verifier> {
+    let chain = known_chain(global)?
+        .ok_or_else(|| Error::new(Code::ChainUnknown, "with --verify, the chain must be known"))?;
+    Ok(Verifier::kept(chain, Home::find(global)?.committees(&chain.to_string()))?)
 }
 
 /// The account of `--key` at the node of `--url`, on the chain that the key signs for. When a
@@ -141,26 +150,37 @@ pub(crate) fn known_chain(global: &Global) -> Result<Option<Hash>> {
 /// The account of `--key` with its obligations on the node's chain. While something is due, a node
 /// that does not answer is waited for.
 pub(crate) async fn competitor<'a>(global: &Global, output: &'a Output) -> Result<Competitor<'a>> {
-    let home = Home::find(global)?;
     let (key, chain) = (key(global)?, known_chain(global)?);
+    let attempt = async || connect(global, output, key.clone(), chain).await;
+    let sender = while_due(global, output, attempt).await?;
+    let spool = Home::find(global)?.spool(&sender.chain().to_string());
+    Ok(Competitor { sender, spool: Spool::open(spool)?, observer: output })
+}
+
+/// Does what a command of a competitor does, and again while the network fails and something of the
+/// account is due: then only a final answer ends a command. It must be safe to repeat.
+pub(crate) async fn while_due<T>(
+    global: &Global,
+    output: &Output,
+    attempt: impl AsyncFn() -> Result<T>,
+) -> Result<T> {
+    let (home, account) = (Home::find(global)?, key(global)?.address());
     let mut told = false;
-    let sender = loop {
-        let failure = match connect(global, output, key.clone(), chain).await {
-            Ok(sender) => break sender,
-            Err(error) => error,
+    loop {
+        let failure = match attempt().await {
+            Err(failure) if failure.exit == Exit::Network => failure,
+            done => return done,
         };
-        let is_due = || chain.is_some_and(|chain| may_owe(&home, &chain, &key.address()));
-        if !is_due() || failure.exit != Exit::Network {
+        // An attempt may be the first to learn which chain it is.
+        let is_due = known_chain(global)?.is_some_and(|chain| may_owe(&home, &chain, &account));
+        if !is_due {
             return Err(failure);
         }
         if !std::mem::replace(&mut told, true) {
-            let text = format!("{}; something is due: trying again", failure.message);
-            output.warn(text);
+            output.warn(format!("{}; something is due: trying again", failure.message));
         }
         tokio::time::sleep(RECONNECT).await;
-    };
-    let spool = home.spool(&sender.chain().to_string());
-    Ok(Competitor { sender, spool: Spool::open(spool)?, observer: output })
+    }
 }
 
 /// Whether something of an account may be due on a chain: it is, or something in the spool cannot

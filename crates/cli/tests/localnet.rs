@@ -2,6 +2,8 @@
 //! clear, and a competition runs from random weights to payment.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+#[path = "support/liar.rs"]
+mod liar;
 mod support;
 
 use std::io::{BufRead as _, Read as _, Write as _};
@@ -304,8 +306,9 @@ impl Network {
     }
 
     /// Begins to submit data, and waits until it is committed. It counts from the next epoch on.
-    fn begin_to_submit(&self, data: &str) -> Child {
-        let submit = ["submit", data, "--key", "account-3", "--json", "-q", "--url", &self.url];
+    fn begin_to_submit(&self, data: &str, url: &str, flags: &[&str]) -> Child {
+        let submit = ["submit", data, "--key", "account-3", "--json", "-q", "--url", url];
+        let submit = [&submit[..], flags].concat();
         let submitting = command(&self.home).args(submit).stdout(Stdio::piped()).spawn().unwrap();
         let begun = Instant::now();
         while self.json(&["balance", "--key", "account-3"])["next_corpus"].is_null() {
@@ -462,7 +465,22 @@ fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     let balance = || units(&network.json(&["balance", "--key", "account-3"])["balance"]);
     let stake = |id: &str| units(&network.json(&["model", "show", id])["stake"]);
     let (balance_before, stakes_before) = (balance(), stake("1") + stake("2"));
-    let submitting = network.begin_to_submit(&style);
+    // The submitter's node lies about all that it does not prove: to no effect.
+    let lies = liar::before(&network.url);
+    let told = |flags: &[&str]| {
+        let asked = ["balance", "--key", "account-3", "--url", &lies];
+        json(home.path(), &[&asked[..], flags].concat())
+    };
+    let honest = network.json(&["balance", "--key", "account-3"]);
+    assert_eq!((told(&[])["balance"].as_str(), told(&["--verify"])), (Some("7"), honest));
+    // Without a chain there is nothing to begin with, and another chain's genesis is not taken.
+    let empty = tempfile::tempdir().unwrap();
+    let address = network.json(&["keys", "show", "account-3"])["address"].clone();
+    let asked = ["balance", address.as_str().unwrap(), "--url", &network.url, "--verify"];
+    fails(&soma(empty.path(), &asked), 2, "chain_unknown");
+    let zeros = "00".repeat(32);
+    fails(&soma(empty.path(), &[&asked[..], &["--chain", &zeros]].concat()), 7, "other_chain");
+    let submitting = network.begin_to_submit(&style, &lies, &["--verify"]);
     network.reveal_two_models();
     let entered = network.submit_until_settled(submitting);
     assert_eq!(entered["left_out"], serde_json::json!([]));

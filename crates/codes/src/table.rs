@@ -541,10 +541,10 @@ client! {
         "use --device auto, cpu, cuda or cuda:N";
     DeviceUnavailable = "device_unavailable", Usage:
         "The card cannot compute: it, its driver or its memory is missing, too old or too small.",
-        "use --device cpu or auto; `soma doctor` says why there is no card";
+        "do what `soma doctor` says, or compute on the processor, which gives the same scores";
     DeviceUnequal = "device_unequal", Verification:
         "The card does not match the reference; its scores would be wrong.",
-        "use --device cpu, and report it";
+        "compute on the processor, and report it";
     ArchitectureNotJson = "architecture_not_json", Usage:
         "The file is not the JSON of an architecture.",
         "see vectors/tiny_text/config.json for an example";

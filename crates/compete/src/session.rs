@@ -383,7 +383,11 @@ impl<'a> Session<'a> {
             let until = scoring_ends(status, &rules.params);
             let scored = submitter.score(&ground, until).await?;
             let before = self.entering.take();
-            self.entering = scored.map(|scored| scored.continuing(before));
+            let entering = scored.map(|scored| scored.continuing(before));
+            if let Some(entering) = &entering {
+                self.tell_unscored(entering, documents.len());
+            }
+            self.entering = entering;
             (self.again_at, self.tries) = (None, self.tries.saturating_add(1));
         }
         let Some(entering) = &mut self.entering else {
@@ -401,6 +405,19 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Says how many documents there was no time for.
+    fn tell_unscored(&self, entering: &Entering, documents: usize) {
+        let (epoch, scored) = (entering.epoch(), entering.scored().len());
+        // What is missing for another reason is tried again, and told as that.
+        if scored < documents && !entering.is_incomplete() {
+            let text = format!(
+                "epoch {epoch} leaves time for {scored} of {documents} documents; the next epoch \
+                 starts with the others"
+            );
+            self.submitter.competitor.observer.notice(Level::Info, &text);
+        }
+    }
+
     /// All targets of the epoch are done.
     fn entered(&mut self, epoch: u32, documents: usize) {
         let Some(entering) = self.entering.take() else {
@@ -414,16 +431,7 @@ impl<'a> Session<'a> {
         if !left_out.is_empty() {
             observer.notice(Level::Info, &left_out);
         }
-        let scored = entering.scored();
-        self.turns.scored(scored, documents);
-        if scored.len() < documents {
-            let text = format!(
-                "epoch {epoch} leaves time for {} of {documents} documents; \
-                 the next epoch starts with the others",
-                scored.len()
-            );
-            observer.notice(Level::Info, &text);
-        }
+        self.turns.scored(entering.scored(), documents);
     }
 
     /// Moves submissions that have been decided out of what is pending.

@@ -160,7 +160,8 @@ impl WeightsCache {
             }
             Ok(()) => delete(&encrypted)?,
         }
-        open(&path, Some(architecture))
+        // If something has changed the file since, that says nothing about the model.
+        self.kept(file, architecture)?.ok_or(CompeteError::Modified { path })
     }
 
     /// A model's weights, if they are here and whole; what is damaged is deleted.

@@ -23,7 +23,7 @@ use commonware_runtime::BufMut;
 use commonware_storage::mmr::Location;
 use commonware_utils::{non_empty_range, range::NonEmptyRange};
 use soma_protocol::{Address, ConsensusKey, Hash, SecretKey, SignedTransaction};
-use soma_store::database::StateCommitment;
+use soma_store::database::LogCommitment;
 
 use crate::{
     keys::public_key,
@@ -42,6 +42,15 @@ pub(crate) fn hash(digest: Digest) -> Hash {
     Hash(digest.0)
 }
 
+/// What a header says about the state after its block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StateCommitment {
+    /// The root of the tree over its records.
+    pub(crate) root: Digest,
+    /// The log that holds it, and the root of the log.
+    pub(crate) log: LogCommitment,
+}
+
 /// A block without its transactions: what its digest covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -55,7 +64,7 @@ pub(crate) struct Header {
     pub(crate) timestamp_ms: u64,
     /// The account of the validator that proposed it.
     pub(crate) proposer: Address,
-    /// The root of the state after it, and the log range that holds that state.
+    /// The root of the state after it, and the log that holds that state.
     pub(crate) state: StateCommitment,
     /// The digest of the most recently decided seats, decided by this block or an earlier one.
     pub(crate) seats: Digest,
@@ -73,7 +82,8 @@ impl Header {
         self.timestamp_ms.write(buf);
         self.proposer.0.write(buf);
         self.state.root.write(buf);
-        self.state.range.write(buf);
+        self.state.log.root.write(buf);
+        self.state.log.range.write(buf);
         self.seats.write(buf);
     }
 
@@ -85,7 +95,10 @@ impl Header {
             height: Height::read(buf)?,
             timestamp_ms: u64::read(buf)?,
             proposer: Address(<[u8; 32]>::read(buf)?),
-            state: StateCommitment::new(Digest::read(buf)?, NonEmptyRange::<Location>::read(buf)?),
+            state: StateCommitment {
+                root: Digest::read(buf)?,
+                log: LogCommitment::new(Digest::read(buf)?, NonEmptyRange::<Location>::read(buf)?),
+            },
             seats: Digest::read(buf)?,
             transactions: Digest::EMPTY,
         })
@@ -103,10 +116,10 @@ impl EncodeSize for Header {
     fn encode_size(&self) -> usize {
         self.context.encode_size()
             + self.height.encode_size()
-            + self.state.range.encode_size()
+            + self.state.log.range.encode_size()
             + u64::SIZE
             + <[u8; 32]>::SIZE
-            + 4 * Digest::SIZE
+            + 5 * Digest::SIZE
     }
 }
 
@@ -228,7 +241,7 @@ impl BoundedBlock for Block {
     fn max_encode_size((): &Self::Cfg) -> usize {
         const LENGTH_BYTES_MAX: usize = 10;
         Context::MAX_ENCODE_SIZE
-            + 4 * Digest::SIZE
+            + 5 * Digest::SIZE
             + Height::MAX_ENCODE_SIZE
             + u64::SIZE
             + NonEmptyRange::<Location>::MAX_ENCODE_SIZE
@@ -282,7 +295,8 @@ pub fn sample_block(transactions: Vec<SignedTransaction>) -> Vec<u8> {
     let key = ConsensusKey(SecretKey::from_bytes(&[1; 32]).address().0);
     let leader = public_key(&key).expect("a public key of a secret one is valid");
     let range = non_empty_range!(Location::new(3), Location::new(70));
-    let state = StateCommitment::new(Digest([4; 32]), range);
+    let log = LogCommitment::new(Digest([8; 32]), range);
+    let state = StateCommitment { root: Digest([4; 32]), log };
     let block =
         Block::genesis(Hash([3; 32]), leader, Address([7; 32]), 1_234, state, Digest([6; 32]));
     Block::new(block.header, transactions).encode().to_vec()
@@ -297,9 +311,11 @@ mod tests {
     use soma_protocol::{
         Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction, action,
     };
-    use soma_store::database::StateCommitment;
+    use soma_store::database::LogCommitment;
 
-    use super::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block, Digest, Location, hash};
+    use super::{
+        BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block, Digest, Location, StateCommitment, hash,
+    };
 
     fn transaction(nonce: u64) -> SignedTransaction {
         let key = SecretKey::from_bytes(&[5; 32]);
@@ -316,10 +332,9 @@ mod tests {
     }
 
     fn block(transactions: u64) -> Block {
-        let state = StateCommitment::new(
-            Digest([4; 32]),
-            non_empty_range!(Location::new(3), Location::new(70)),
-        );
+        let range = non_empty_range!(Location::new(3), Location::new(70));
+        let log = LogCommitment::new(Digest([8; 32]), range);
+        let state = StateCommitment { root: Digest([4; 32]), log };
         let leader = PrivateKey::from_seed(1).public_key();
         let block =
             Block::genesis(Hash([3; 32]), leader, Address([7; 32]), 1_234, state, Digest([6; 32]));
@@ -349,12 +364,12 @@ mod tests {
         let block = block(3);
         assert_eq!(
             hash(block.digest()).to_string(),
-            "38cd8c65b944a095ecd12b30ed96ae78a6052869a749bea79fa87122931f8e96"
+            "6b59fe931eb219747e3289e4ba8c19bb7ed625bf5604cfdc8784fbcde7dd3473"
         );
         let encoding = Hash::of_bytes(&block.encode());
         assert_eq!(
             encoding.to_string(),
-            "c21e95d2516b4df33f8af82d7e68a64544d0dc1e1140aa1528f0392abd4d1791"
+            "63cedf70a57f1d89c6f3abf4fe17e7597b5d21ca3a0a6d3913ca7305af1bb13a"
         );
     }
 

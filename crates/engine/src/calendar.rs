@@ -5,8 +5,7 @@ use std::num::NonZeroU64;
 use commonware_consensus::types::FixedEpocher;
 use commonware_utils::NZU64;
 
-/// The length of a term in blocks. Changing it is a fork.
-pub const TERM_BLOCKS: u64 = 128;
+pub use soma_proof::TERM_BLOCKS;
 
 /// Maps heights to terms. The consensus library calls a term an epoch.
 #[derive(Clone, Copy, Debug)]

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc as queue, watch};
 
 use crate::{
     Contacts, EngineError, FAULTS_WAITING_MAX, Gossip, GossipReceiver, Joined, KEEP_BLOCKS_MIN,
-    KeyUse, Peer, Pool, Remedy, Settings, Sink, VoteRecord, Watching, gossip,
+    KeyUse, Peer, Pool, Prover, Remedy, Settings, Sink, VoteRecord, Watching, gossip,
     inspect::{Depth, first_damage, located},
     keys::private_key,
     leases::holder::Leases,
@@ -111,6 +111,11 @@ impl Handle {
         move || work.notify_one()
     }
 
+    /// Proves what records of the state are.
+    pub fn prover(&self) -> Prover {
+        self.node.prover.clone()
+    }
+
     /// The engine's metrics, in Prometheus text format.
     pub fn metrics(&self) -> String {
         (self.node.metrics)()
@@ -182,6 +187,7 @@ struct Running {
     known: watch::Receiver<u64>,
     connected: watch::Receiver<Vec<ConsensusKey>>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
+    prover: Prover,
 }
 
 /// The network library panics when it cannot listen, so this is tested first.
@@ -346,6 +352,7 @@ impl Job {
             leases: Arc::clone(&node.leases),
             known: node.known.clone(),
             connected,
+            prover: node.prover.clone(),
             metrics: Box::new(move || metrics.encode()),
         }));
         tokio::select! {

@@ -30,6 +30,7 @@ mod archives;
 mod consensus;
 mod sync;
 mod recorder;
+mod proving;
 mod paused;
 mod inspect;
 mod node;
@@ -51,6 +52,7 @@ pub use limits::{
     PEERS_MAX,
 };
 pub use network::{Peer, PeerAddress, check_peers};
+pub use proving::{HANDOVERS_MAX, PROVED_BYTES_MAX, PROVED_RECORDS_MAX, Proved, Prover};
 pub use settings::{Join, Settings};
 pub use soma_store::history::FinalizedBlock;
 pub use verify::{Verified, verify_store};

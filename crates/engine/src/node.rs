@@ -62,6 +62,7 @@ use crate::{
     },
     links::{Links, Roster, Runtime},
     paused::pause,
+    proving::{Answering, Prover},
     recorder::{Acks, Recorder},
     settings::{Deviation, Overrides, Services, Settings},
     sync::{
@@ -93,6 +94,8 @@ pub struct Node {
     /// The last block that is known to be finalized; the state may be behind it.
     pub known: watch::Receiver<u64>,
     pub(crate) leases: Arc<Leases>,
+    /// Proves what records of the state are.
+    pub prover: Prover,
     consensus: Task<()>,
     recorder: Task<Result<(), EngineError>>,
     left_behind: Task<EngineError>,
@@ -285,12 +288,9 @@ impl<E: Runtime> Opening<'_, E> {
         if let Some((height, _)) = &floor {
             // Its certificate is verified again, with the committee that the handovers lead to.
             let mut verifier = HandoverVerifier::new(committees.clone(), &genesis);
-            let random = context.child("verifier");
-            verifier.verify_all(random, self.handovers).await?;
+            verifier.verify_all(self.handovers).await?;
             let term = committees.calendar().term_of(*height);
-            if let Some(committee) = verifier.at(term) {
-                committees.insert(term, committee);
-            }
+            committees.insert(term, verifier.at(term));
         }
         Ok(Base { archives, floor, joined, fallback })
     }
@@ -410,6 +410,10 @@ struct Voting<P, B, S, R> {
 }
 
 impl<E: Runtime> Loaded<E> {
+    fn prover(&self) -> Prover {
+        Answering::start(&self.context, &self.marshal, &self.state, &self.handovers)
+    }
+
     /// Starts gossiping, recording and voting.
     #[expect(clippy::too_many_lines, reason = "every part of a node, each started once, in order")]
     async fn run<P, B, S, R>(
@@ -426,6 +430,7 @@ impl<E: Runtime> Loaded<E> {
         S: Sender<PublicKey = PublicKey>,
         R: Receiver<PublicKey = PublicKey>,
     {
+        let prover = self.prover();
         let context = self.context;
         services.gossip.start(context.child("gossip"), gossip, voting.blocker.clone());
         let committees = self.core.committees.clone();
@@ -496,6 +501,7 @@ impl<E: Runtime> Loaded<E> {
             watching: watched,
             known: self.deliveries.known,
             leases,
+            prover,
             recorder,
             left_behind,
             marshal: self.marshal,
@@ -557,11 +563,12 @@ async fn load<E: Spawner + StorageContext>(
         return Ok(State::new(core.rules.genesis_state(), tip));
     };
     let block = stored_block(marshal, height).await?;
-    if block.inner().header().state.root != database.root() {
+    let header = block.inner().header();
+    let state = State::new(memory, Tip { height, digest: hash(block.digest()) });
+    if header.state.log.root != database.root() || hash(header.state.root) != state.root() {
         return Err(EngineError::StateMismatch { height });
     }
-    let digest = hash(block.digest());
-    Ok(State::new(memory, Tip { height, digest }))
+    Ok(state)
 }
 
 /// Brings the history up to the loaded state by executing the stored blocks from genesis again.

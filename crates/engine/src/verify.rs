@@ -14,12 +14,12 @@ use commonware_runtime::{
 };
 use commonware_storage::archive::{Archive as _, Identifier};
 use soma_protocol::{Genesis, MemoryState, Ruleset, read};
-use soma_store::{History, StateFolder, StoreError, database, database::Qmdb};
+use soma_store::{History, StateFolder, StoreError, Tree, database, database::Qmdb};
 
 use crate::{
     ConsensusSecret, EngineError, Remedy, VoteRecord,
     archives::{Archives, page_cache},
-    block::{Block, hash},
+    block::{Block, Header, hash},
     calendar::Calendar,
     consensus::{
         committees::{Committees, digest_of, voters},
@@ -89,7 +89,16 @@ pub fn verify_store(
 struct Stored {
     height: u64,
     memory: MemoryState,
-    root: Digest,
+    /// The root of the log.
+    log: Digest,
+}
+
+impl Stored {
+    /// Whether it is the state that a header commits to.
+    fn is_committed_by(&self, header: &Header) -> bool {
+        self.log == header.state.log.root
+            && Tree::of(&self.memory).root() == hash(header.state.root)
+    }
 }
 
 struct Check {
@@ -118,16 +127,15 @@ impl Check {
         let database =
             Qmdb::init(context.child("state"), config, None).await.map_err(StoreError::from)?;
         let stored = database::load(&database).await?;
-        let root = database.root();
+        let log = database.root();
         let rules = Rules::new::<Context>(genesis, Ruleset::WHOLE, Deviation::None)?;
         let mut verifier = HandoverVerifier::new(committees.clone(), &rules.genesis_voters());
-        let random = context.child("verifier");
-        verifier.verify_all(random, &handovers).await?;
+        verifier.verify_all(&handovers).await?;
         Ok(Self {
             rules,
             committees,
             archives,
-            stored: stored.map(|(height, memory)| Stored { height, memory, root }),
+            stored: stored.map(|(height, memory)| Stored { height, memory, log }),
             history,
             verifier,
             context: context.child("check"),
@@ -155,7 +163,7 @@ impl Check {
             }
             if let Some(stored) = &self.stored
                 && stored.height == height
-                && (stored.memory != memory || stored.root != block.header().state.root)
+                && (stored.memory != memory || !stored.is_committed_by(block.header()))
             {
                 return Err(EngineError::StateMismatch { height });
             }
@@ -178,16 +186,14 @@ impl Check {
         for height in first..=last {
             let (block, digest) = self.block(height, parent).await?;
             let term = self.committees.calendar().term_of(height);
-            if let Some(committee) = self.verifier.at(term) {
-                self.committees.insert(term, committee);
-            }
+            self.committees.insert(term, self.verifier.at(term));
             if self.certified(height, digest).await? {
                 certificates += 1;
                 certified = height;
             }
             let decided = || digest_of(&voters(&read::committee(&stored.memory).seats));
             if height == stored.height
-                && (block.header().state.root != stored.root || block.header().seats != decided())
+                && (!stored.is_committed_by(block.header()) || block.header().seats != decided())
             {
                 return Err(EngineError::StateMismatch { height });
             }

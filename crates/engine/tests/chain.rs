@@ -100,13 +100,13 @@ fn a_chain_of_one_orders_transfers_and_keeps_their_history() {
         assert_eq!(history.block_by_digest(&block.digest).unwrap(), Some(block));
     }
     assert_eq!(history.block(last.height).unwrap().unwrap().digest, last.digest);
-    let page = history.transactions_of_sender(&address(ALICE), None, 2).unwrap().items;
+    let page = history.transactions_of_sender(&address(ALICE), false, None, 2).unwrap().items;
     assert_eq!(
         page.iter().map(|found| found.receipt.hash).collect::<Vec<_>>(),
         [hashes[4], hashes[3]]
     );
     let before = Some((page[1].height, page[1].index));
-    let next = history.transactions_of_sender(&address(ALICE), before, 10).unwrap();
+    let next = history.transactions_of_sender(&address(ALICE), false, before, 10).unwrap();
     assert_eq!((next.items.len(), next.more), (3, false));
     let events = history.events(1.., 1_000).unwrap();
     assert_eq!(events.last().unwrap().sequence, history.last_event().unwrap());

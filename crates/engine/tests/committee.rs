@@ -14,8 +14,10 @@ use queue::{ALICE, Queue, act, address, genesis, settings, transfer, validator};
 use soma_engine::{
     ConsensusSecret, Contacts, FinalizedBlock, Handle, Host, Peer, Pool, Sink, TERM_BLOCKS, start,
 };
+use soma_proof::{Certificate, Committees, Handover, Header, RecordProof};
 use soma_protocol::{
-    Action, Amount, Genesis, GenesisAccount, SecretKey, SignedTransaction, action, read,
+    Action, Address, Amount, Genesis, GenesisAccount, Key, MemoryState, SecretKey,
+    SignedTransaction, action, read,
 };
 
 const PATIENCE: Duration = Duration::from_mins(4);
@@ -170,4 +172,38 @@ fn a_fifth_validator_takes_a_seat_and_the_first_one_leaves_under_load() {
     network.nodes[1].0 = None;
     let height = network.next().height;
     while network.next().height < height + 20 {}
+    whoever_has_the_genesis_reads_what_is_proved(&network.genesis, network.witness());
+}
+
+/// Follows the committees from genesis to the one that has changed, as a client does.
+fn whoever_has_the_genesis_reads_what_is_proved(genesis: &Genesis, node: &Handle) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut state = MemoryState::default();
+    state.apply(&genesis.state().unwrap());
+    let first = soma_proof::voters(&read::committee(&state).seats);
+    let mut committees = Committees::new(genesis.chain_id(), TERM_BLOCKS, &first);
+    let keys = [Key::account(&address(ALICE)), Key::account(&Address([9; 32]))];
+    let proved = runtime.block_on(node.prover().records(keys.to_vec())).unwrap();
+    let header = Header::decode(&proved.header).unwrap();
+    let certificate = Certificate::decode(&proved.certificate).unwrap();
+    assert!(!committees.certify(&header, &certificate), "another committee decides now");
+    let handovers = runtime.block_on(node.prover().handovers(None)).unwrap();
+    assert!(!handovers.is_empty());
+    for handover in handovers {
+        committees.follow(&Handover::decode(&handover).unwrap()).unwrap();
+    }
+    assert!(committees.certify(&header, &certificate));
+    assert!(runtime.block_on(node.prover().handovers(committees.reached())).unwrap().is_empty());
+    // What is kept for the next time is enough.
+    committees.forget_past();
+    assert!(committees.certify(&header, &certificate));
+    let shown: Vec<bool> = keys
+        .iter()
+        .zip(&proved.records)
+        .map(|(key, record)| {
+            let record = RecordProof::decode(record).unwrap();
+            record.shows(key, &header.state_root).unwrap().is_some()
+        })
+        .collect();
+    assert_eq!(shown, [true, false]);
 }

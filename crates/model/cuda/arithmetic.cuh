@@ -6,9 +6,13 @@
 // where `emulated.hpp` stands for the card.
 #pragma once
 
+// The bits of a number of half precision.
+using Half = unsigned short;
+
 #ifdef __CUDACC__
 #define DEVICE __device__ __forceinline__
-#define KERNEL(name, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name
+#define KERNEL(name, threads, blocks) \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name
 #define UNROLL _Pragma("unroll")
 #define UNROLL_8 _Pragma("unroll 8")
 #define ROLLED _Pragma("unroll 1")
@@ -30,6 +34,26 @@ DEVICE unsigned bits(float a) { return __float_as_uint(a); }
 DEVICE float with_bits(unsigned a) { return __uint_as_float(a); }
 
 DEVICE void barrier() { __syncthreads(); }
+
+// Sixteen bytes at a time: four floats or eight numbers of sixteen bits. Their address must be a
+// multiple of 16.
+DEVICE void load_16(const float* from, float (&to)[4]) {
+    float4 four = *reinterpret_cast<const float4*>(from);
+    to[0] = four.x;
+    to[1] = four.y;
+    to[2] = four.z;
+    to[3] = four.w;
+}
+DEVICE void store_16(float* to, const float (&from)[4]) {
+    *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+}
+DEVICE void load_16(const Half* from, unsigned (&to)[4]) {
+    uint4 four = *reinterpret_cast<const uint4*>(from);
+    to[0] = four.x;
+    to[1] = four.y;
+    to[2] = four.z;
+    to[3] = four.w;
+}
 
 // Copies 16 bytes to shared memory, some time before `copies_done` returns.
 DEVICE void copy_16(float* to, const float* from) {
@@ -59,3 +83,17 @@ DEVICE float magnitude(float x) { return with_bits(bits(x) & 0x7fffffffu); }
 DEVICE float fnma(float a, float b, float c) { return fma_(negative(a), b, c); }
 DEVICE bool is_finite(float x) { return (bits(x) & 0x7f800000u) != 0x7f800000u; }
 DEVICE int shifted_right(unsigned x, int by) { return static_cast<int>(x) >> by; }
+
+// What the elements of a matrix are.
+enum Kind : unsigned { FLOAT = 0, BFLOAT16 = 1, BINARY16 = 2 };
+
+// The float32 of a finite number of half precision, exactly.
+DEVICE float widened(unsigned half, unsigned kind) {
+    if (kind == BFLOAT16) {
+        return with_bits(half << 16);
+    }
+    // Sign, exponent and mantissa move to float32's places, where the bias is larger by 112. The
+    // product is exact, also of a subnormal number.
+    unsigned moved = (half & 0x8000u) << 16 | (half & 0x7fffu) << 13;
+    return mul(with_bits(moved), with_bits(0x77800000u));
+}

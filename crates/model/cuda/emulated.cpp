@@ -2,8 +2,8 @@
 // with the kernels compiled for the host. Only tests load it.
 //
 // Memory of the emulated card ends at a page that cannot be touched and is full of NaN at first, so
-// that reading what was never written, or beyond the end, does not go unnoticed. Tests limit it,
-// and let calls fail, through `emulated_memory` and `emulated_failure`.
+// that reading what was never written, or beyond the end, does not go unnoticed. Tests change what
+// the card does, and ask what it did, with `emulated_set` and `emulated_get`.
 #include "kernels.cu"
 
 #include <sys/mman.h>
@@ -37,7 +37,34 @@ ucontext_t scheduler;
 Fiber* running;
 void (*body)(void**);
 void** body_arguments;
-bool is_descending;
+
+// What tests choose.
+struct Choices {
+    int64_t memory = int64_t(8) << 30;
+    // Bytes of the largest block: less is free in one piece than altogether.
+    int64_t largest = int64_t(8) << 30;
+    // The last of so many calls from now on fails, and all after it; -1: none.
+    int64_t failure = -1;
+    // Whether blocks and threads run from the last to the first.
+    int64_t descending = 0;
+    int64_t cards = 1;
+    int64_t capability = 8;
+    // Whether the kernels cannot be compiled.
+    int64_t uncompilable = 0;
+};
+Choices choices;
+
+// What tests may ask for.
+struct Facts {
+    int64_t used = 0;
+    // Bytes that were copied to the card.
+    int64_t written = 0;
+    // Blocks that there was no memory for.
+    int64_t refused = 0;
+    // How often the driver was initialized.
+    int64_t opened = 0;
+};
+Facts facts;
 
 void run_fiber() {
     body(body_arguments);
@@ -59,7 +86,7 @@ void run_block(unsigned threads) {
     }
     for (unsigned left = threads; left > 0;) {
         for (unsigned turn = 0; turn < threads; ++turn) {
-            unsigned i = is_descending ? threads - 1 - turn : turn;
+            unsigned i = choices.descending ? threads - 1 - turn : turn;
             if (fibers[i].is_done) {
                 continue;
             }
@@ -69,6 +96,19 @@ void run_block(unsigned threads) {
             swapcontext(&scheduler, &running->context);
             left -= running->is_done;
         }
+    }
+}
+
+void run_grid(Index grid, unsigned threads) {
+    if (fibers.size() < threads) {
+        fibers.resize(threads);
+    }
+    gridDim = grid;
+    unsigned count = grid.x * grid.y * grid.z;
+    for (unsigned block = 0; block < count; ++block) {
+        unsigned at = choices.descending ? count - 1 - block : block;
+        blockIdx = Index{at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y};
+        run_block(threads);
     }
 }
 
@@ -92,11 +132,13 @@ void unpack(void** arguments) {
 using Body = void (*)(void**);
 #define NAMED(name) {#name, unpack<name>}
 const std::map<std::string, Body> KERNELS = {
-    NAMED(widen),         NAMED(embed),         NAMED(normalize),    NAMED(linear_large),
-    NAMED(linear_medium), NAMED(linear_small),  NAMED(rotate),       NAMED(transpose),
-    NAMED(scores_medium), NAMED(weigh_medium),  NAMED(values_medium), NAMED(scores_small),
-    NAMED(weigh_small),   NAMED(values_small),  NAMED(likelihood),   NAMED(sum_rows),
-    NAMED(characteristic), NAMED(functions),
+    NAMED(place_weights),      NAMED(embed),              NAMED(normalize),
+    NAMED(linear_large),       NAMED(linear_medium),      NAMED(linear_small),
+    NAMED(linear_large_half),  NAMED(linear_medium_half), NAMED(linear_small_half),
+    NAMED(rotate),             NAMED(transpose),          NAMED(scores_medium),
+    NAMED(values_medium),      NAMED(scores_small),       NAMED(values_small),
+    NAMED(weigh),              NAMED(likelihood),         NAMED(sum_rows),
+    NAMED(characteristic),     NAMED(functions),
 };
 
 // ---- Memory -----------------------------------------------------------------------------------
@@ -107,23 +149,35 @@ struct Block {
     size_t bytes;
 };
 std::map<uint64_t, Block> blocks;
-size_t used;
-size_t memory_bytes = size_t(8) << 30;
-// Calls that still succeed; -1: all.
-long calls_left = -1;
 int context_object, module_object;
 
 constexpr int SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500,
-              LAUNCH_FAILED = 719;
+              INVALID_PTX = 218, MISALIGNED = 716, LAUNCH_FAILED = 719;
 
 bool fails() {
-    if (calls_left < 0) {
-        return false;
+    if (choices.failure > 0) {
+        --choices.failure;
     }
-    if (calls_left > 0) {
-        --calls_left;
+    return choices.failure == 0;
+}
+
+// A mistake on purpose: thread 0 lets a copy overwrite what thread 1 has not read yet.
+KERNEL(careless, 2, 1)(const float* from, float* seen) {
+    alignas(16) __shared__ float four[4];
+    if (threadIdx.x == 0) {
+        store_16(four, {1.0f, 1.0f, 1.0f, 1.0f});
     }
-    return calls_left == 0;
+    barrier();
+    if (threadIdx.x == 0) {
+        copy_16(four, from);
+        group_copies();
+    }
+    barrier();
+    if (threadIdx.x == 1) {
+        *seen = four[0];
+    }
+    barrier();
+    copies_done<0>();
 }
 
 }  // namespace
@@ -132,36 +186,53 @@ void barrier() { swapcontext(&running->context, &scheduler); }
 
 #define API extern "C" __attribute__((visibility("default")))
 
-API void emulated_memory(uint64_t bytes) {
+API void emulated_reset() {
     Locked locked(lock);
-    memory_bytes = bytes;
+    choices = Choices();
+    is_early = false;
+    forgotten = 0;
 }
-// The last of so many calls from here on fails, and all after it; -1: none.
-API void emulated_failure(int64_t calls) {
+API void emulated_set(const char* name, int64_t value) {
     Locked locked(lock);
-    calls_left = calls;
+    const std::map<std::string, int64_t*> NAMES = {
+        {"memory", &choices.memory},         {"largest", &choices.largest},
+        {"failure", &choices.failure},       {"descending", &choices.descending},
+        {"cards", &choices.cards},           {"capability", &choices.capability},
+        {"uncompilable", &choices.uncompilable},
+    };
+    if (name == std::string("early")) {
+        is_early = value != 0;
+    } else if (name == std::string("forgotten")) {
+        forgotten = value;
+    } else {
+        *NAMES.at(name) = value;
+    }
 }
-API void emulated_order(int descending) {
+API int64_t emulated_get(const char* name) {
     Locked locked(lock);
-    is_descending = descending != 0;
-}
-API uint64_t emulated_used() {
-    Locked locked(lock);
-    return used;
+    const std::map<std::string, int64_t> NAMES = {{"used", facts.used},
+                                                  {"written", facts.written},
+                                                  {"refused", facts.refused},
+                                                  {"opened", facts.opened}};
+    return NAMES.at(name);
 }
 
-API int cuInit(unsigned) { return SUCCESS; }
+API int cuInit(unsigned) {
+    Locked locked(lock);
+    ++facts.opened;
+    return fails() ? LAUNCH_FAILED : SUCCESS;
+}
 API int cuDriverGetVersion(int* version) {
     *version = 12080;
     return SUCCESS;
 }
 API int cuDeviceGetCount(int* count) {
-    *count = 1;
+    *count = static_cast<int>(choices.cards);
     return SUCCESS;
 }
 API int cuDeviceGet(int* device, int ordinal) {
     *device = ordinal;
-    return ordinal == 0 ? SUCCESS : INVALID_VALUE;
+    return ordinal < choices.cards ? SUCCESS : INVALID_VALUE;
 }
 API int cuDeviceGetName(char* name, int bytes, int) {
     std::strncpy(name, "emulated", bytes);
@@ -169,7 +240,7 @@ API int cuDeviceGetName(char* name, int bytes, int) {
 }
 API int cuDeviceGetAttribute(int* value, int attribute, int) {
     // Multiprocessors, and the compute capability.
-    *value = attribute == 16 ? 2 : attribute == 75 ? 8 : 0;
+    *value = attribute == 16 ? 2 : attribute == 75 ? static_cast<int>(choices.capability) : 0;
     return SUCCESS;
 }
 API int cuDevicePrimaryCtxRetain(void** context, int) {
@@ -178,7 +249,17 @@ API int cuDevicePrimaryCtxRetain(void** context, int) {
 }
 API int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
 API int cuCtxSetCurrent(void*) { return SUCCESS; }
-API int cuModuleLoadData(void** module, const void*) {
+API int cuModuleLoadDataEx(void** module, const void*, unsigned count, const int* options,
+                           void* const* values) {
+    // The options are the log of errors and its length.
+    if (count != 2 || options[0] != 5 || options[1] != 6) {
+        return INVALID_VALUE;
+    }
+    if (choices.uncompilable) {
+        std::strncpy(static_cast<char*>(values[0]), "ptxas fatal: emulated\nsecond line",
+                     reinterpret_cast<size_t>(values[1]));
+        return INVALID_PTX;
+    }
     *module = &module_object;
     return SUCCESS;
 }
@@ -192,7 +273,15 @@ API int cuModuleGetFunction(void** function, void*, const char* name) {
     return SUCCESS;
 }
 API int cuGetErrorString(int error, const char** text) {
-    *text = error == OUT_OF_MEMORY ? "out of memory" : "emulated failure";
+    *text = error == OUT_OF_MEMORY ? "out of memory"
+            : error == MISALIGNED  ? "misaligned address"
+                                   : "emulated failure";
+    return SUCCESS;
+}
+API int cuMemGetInfo_v2(size_t* free, size_t* total) {
+    Locked locked(lock);
+    *free = facts.used < choices.memory ? choices.memory - facts.used : 0;
+    *total = choices.memory;
     return SUCCESS;
 }
 API int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
@@ -200,12 +289,18 @@ API int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     if (fails()) {
         return LAUNCH_FAILED;
     }
-    if (bytes == 0 || bytes > memory_bytes || used > memory_bytes - bytes) {
-        return bytes == 0 ? INVALID_VALUE : OUT_OF_MEMORY;
+    if (bytes == 0) {
+        return INVALID_VALUE;
+    }
+    int64_t wanted = static_cast<int64_t>(bytes);
+    if (wanted > choices.largest || facts.used + wanted > choices.memory) {
+        ++facts.refused;
+        return OUT_OF_MEMORY;
     }
     size_t page = sysconf(_SC_PAGESIZE);
     size_t whole = (bytes + page - 1) / page * page;
-    void* map = mmap(nullptr, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* map = mmap(nullptr, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                     -1, 0);
     if (map == MAP_FAILED) {
         return OUT_OF_MEMORY;
     }
@@ -215,7 +310,7 @@ API int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
     // As far towards the page that cannot be touched as a card's alignment allows.
     *address = reinterpret_cast<uint64_t>(start + (whole - bytes) / 256 * 256);
     blocks[*address] = Block{start, whole + page, bytes};
-    used += bytes;
+    facts.used += wanted;
     return SUCCESS;
 }
 API int cuMemFree_v2(uint64_t address) {
@@ -224,7 +319,7 @@ API int cuMemFree_v2(uint64_t address) {
     if (block == blocks.end()) {
         return INVALID_VALUE;
     }
-    used -= block->second.bytes;
+    facts.used -= static_cast<int64_t>(block->second.bytes);
     munmap(block->second.map, block->second.map_bytes);
     blocks.erase(block);
     return SUCCESS;
@@ -235,6 +330,7 @@ API int cuMemcpyHtoD_v2(uint64_t to, const void* from, size_t bytes) {
         return LAUNCH_FAILED;
     }
     std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+    facts.written += static_cast<int64_t>(bytes);
     return SUCCESS;
 }
 API int cuMemcpyDtoH_v2(void* to, uint64_t from, size_t bytes) {
@@ -262,16 +358,22 @@ API int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsig
     if (x == 0 || y == 0 || z == 0 || y > 65535 || z > 65535 || threads > 1024) {
         return INVALID_VALUE;
     }
-    if (fibers.size() < threads) {
-        fibers.resize(threads);
-    }
     body = reinterpret_cast<Body>(function);
     body_arguments = arguments;
-    gridDim = Index{x, y, z};
-    for (unsigned block = 0; block < x * y * z; ++block) {
-        unsigned at = is_descending ? x * y * z - 1 - block : block;
-        blockIdx = Index{at % x, at / x % y, at / x / y};
-        run_block(threads);
-    }
-    return SUCCESS;
+    run_grid(Index{x, y, z}, threads);
+    return std::exchange(is_misaligned, false) ? MISALIGNED : SUCCESS;
+}
+
+// What the other thread of a careless kernel sees: 1 if copies are late, 2 if they are early.
+API float emulated_careless() {
+    Locked locked(lock);
+    alignas(16) const float from[4] = {2.0f, 2.0f, 2.0f, 2.0f};
+    float seen;
+    const float* first = from;
+    float* second = &seen;
+    void* arguments[] = {&first, &second};
+    body = unpack<careless>;
+    body_arguments = arguments;
+    run_grid(Index{1, 1, 1}, 2);
+    return seen;
 }

@@ -2,8 +2,9 @@
 // them, and so that mistakes which a card forgives by chance show.
 //
 // Threads of a block are fibers that run one after the other between barriers, in ascending or
-// descending order (`emulated.cpp`). An asynchronous copy happens when it is waited for, and not
-// before.
+// descending order (`emulated.cpp`). An asynchronous copy happens when it is asked for or when it
+// is waited for, as tests choose: a card is free to do either. Sixteen bytes at an address that is
+// not a multiple of sixteen end the launch with an error, as on a card.
 #pragma once
 
 #include <cmath>
@@ -19,12 +20,6 @@
 #define ROLLED
 #define __shared__ static
 
-struct float4 {
-    alignas(16) float x;
-    float y, z, w;
-};
-inline float4 make_float4(float x, float y, float z, float w) { return float4{x, y, z, w}; }
-
 struct Index {
     unsigned x, y, z;
 };
@@ -38,14 +33,43 @@ struct Copy {
 // Those of a thread, in groups; the last one is not complete yet.
 using Copies = std::vector<std::vector<Copy>>;
 inline Copies* copies;
+// Whether a copy happens when it is asked for.
+inline bool is_early;
+// Groups that every wait leaves too many: a mistake, to see that it is noticed.
+inline size_t forgotten;
+inline bool is_misaligned;
 
 void barrier();
 
-inline void copy_16(float* to, const float* from) { copies->back().push_back(Copy{to, from}); }
+inline void check_alignment(const void* address) {
+    is_misaligned = is_misaligned || reinterpret_cast<uintptr_t>(address) % 16 != 0;
+}
+inline void load_16(const float* from, float (&to)[4]) {
+    check_alignment(from);
+    std::memcpy(to, from, 16);
+}
+inline void store_16(float* to, const float (&from)[4]) {
+    check_alignment(to);
+    std::memcpy(to, from, 16);
+}
+inline void load_16(const unsigned short* from, unsigned (&to)[4]) {
+    check_alignment(from);
+    std::memcpy(to, from, 16);
+}
+
+inline void copy_16(float* to, const float* from) {
+    check_alignment(to);
+    check_alignment(from);
+    if (is_early) {
+        std::memcpy(to, from, 16);
+    } else {
+        copies->back().push_back(Copy{to, from});
+    }
+}
 inline void group_copies() { copies->emplace_back(); }
 template <int PENDING>
 inline void copies_done() {
-    while (copies->size() > PENDING + 1) {
+    while (copies->size() > PENDING + 1 + forgotten) {
         for (const Copy& copy : copies->front()) {
             std::memcpy(copy.to, copy.from, 16);
         }

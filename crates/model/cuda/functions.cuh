@@ -1,5 +1,5 @@
-// exp, ln, erf, GELU, sin and cos of a phase: section 2 of docs/numerics.md, operation by operation.
-// `crates/model/src/math.rs` is the same in Rust.
+// exp, ln, erf, GELU, sin and cos of a phase: section 2 of docs/numerics.md, operation by
+// operation. `crates/model/src/math.rs` is the same in Rust.
 #pragma once
 
 #include "arithmetic.cuh"

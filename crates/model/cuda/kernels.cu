@@ -1,9 +1,9 @@
 // Every stage of a score on a card, with the bits of the CPU engine.
 //
 // Activations are feature-major, `[features][rows]`: element (r, f) is at `f * rows + r`. The rows
-// of all chunks of a pass lie side by side, each chunk from a multiple of 4 on; `rows` is a multiple
-// of 32. Rows between chunks hold zeros at first, and nothing reads what becomes of them. A row
-// never influences another one but in attention, within its chunk.
+// of all chunks of a pass lie side by side, each chunk from a multiple of 4 on; `rows` is a
+// multiple of 32. Rows between chunks hold zeros at first, and nothing reads what becomes of them.
+// A row never influences another one but in attention, within its chunk.
 //
 // `docs/numerics.md` defines the numbers. `kernels.ptx` is made from this file by `.ci/ptx`.
 #include "functions.cuh"
@@ -11,31 +11,27 @@
 
 // ---- Weights ----------------------------------------------------------------------------------
 
-// Elements `first ..` of a row-major matrix of a weights file, as operands in float32, to rows that
-// are `stride` apart. `kind`: 0 float32, 1 bfloat16, 2 binary16.
-DEVICE float widened(const void* from, unsigned kind, size_t i) {
-    if (kind == 0) {
-        return static_cast<const float*>(from)[i];
-    }
-    unsigned half = static_cast<const unsigned short*>(from)[i];
-    unsigned sign = half >> 15 << 31;
-    unsigned rest = half & 0x7fffu;
-    if (kind == 1) {
-        return with_bits(sign | rest << 16);
-    }
-    // Ten bits of mantissa below five of exponent, moved to float32's places, where the bias is
-    // larger by 112. A subnormal one is what its mantissa adds to the least exponent.
-    unsigned moved = rest << 13;
-    float added = sub(with_bits(moved + (113u << 23)), with_bits(113u << 23));
-    return with_bits(sign | (rest < 1u << 10 ? bits(added) : moved + (112u << 23)));
-}
-
-KERNEL(widen, 256, 1)
-(const void* from, unsigned kind, unsigned count, size_t first, unsigned columns, size_t stride, float* to) {
+// Elements `first ..` of a row-major matrix, as operands, to rows that are `stride` apart. Halves
+// become floats, or stay halves.
+KERNEL(place_weights, 256, 1)
+(const void* from, unsigned kind, unsigned count, size_t first, unsigned columns, size_t stride,
+ unsigned to_kind, void* to) {
     unsigned i = blockIdx.x * 256 + threadIdx.x;
-    if (i < count) {
-        size_t element = first + i;
-        to[element / columns * stride + element % columns] = operand(widened(from, kind, i));
+    if (i >= count) {
+        return;
+    }
+    size_t element = first + i;
+    size_t at = element / columns * stride + element % columns;
+    if (kind == FLOAT) {
+        static_cast<float*>(to)[at] = operand(static_cast<const float*>(from)[i]);
+        return;
+    }
+    Half half = static_cast<const Half*>(from)[i];
+    float value = operand(widened(half, kind));
+    if (to_kind == FLOAT) {
+        static_cast<float*>(to)[at] = value;
+    } else {
+        static_cast<Half*>(to)[at] = bits(value) == 0 ? 0 : half;
     }
 }
 
@@ -43,7 +39,8 @@ KERNEL(widen, 256, 1)
 
 // x[f][r] = table[token of r][f]; rows without a token are zero.
 KERNEL(embed, 256, 1)
-(const unsigned* tokens, const float* table, size_t stride, unsigned width, unsigned rows, float* x) {
+(const unsigned* tokens, const float* table, size_t stride, unsigned width, unsigned rows,
+ float* x) {
     unsigned row = blockIdx.x * 256 + threadIdx.x;
     if (row >= rows) {
         return;
@@ -124,18 +121,16 @@ KERNEL(normalize, LANES* NORM_ROWS, 1)
 
 // What becomes of a chain.
 enum Epilogue : unsigned {
-    // Nothing.
-    PLAIN = 0,
     // operand(c)
-    OPERAND = 1,
+    OPERAND = 0,
     // c + bias
-    BIAS = 2,
+    BIAS = 1,
     // operand(c + bias)
-    BIAS_OPERAND = 3,
+    BIAS_OPERAND = 2,
     // operand(gelu(operand(c + bias)))
-    BIAS_GELU = 4,
+    BIAS_GELU = 3,
     // out + (c + bias)
-    BIAS_RESIDUAL = 5,
+    BIAS_RESIDUAL = 4,
 };
 
 struct FinishLinear {
@@ -147,50 +142,82 @@ struct FinishLinear {
     unsigned first_row;
     unsigned first_column;
 
-    DEVICE void operator()(int m, int n, float chain) const {
+    DEVICE void operator()(int m, int n, float (&values)[4]) const {
         unsigned row = first_row + m;
         unsigned column = first_column + n;
         if (row >= rows || column >= columns) {
             return;
         }
         float* to = out + static_cast<size_t>(column) * rows + row;
-        float value = epilogue >= BIAS ? add(chain, bias[column]) : chain;
-        if (epilogue == OPERAND || epilogue == BIAS_OPERAND) {
-            value = operand(value);
-        } else if (epilogue == BIAS_GELU) {
-            value = operand(gelu(operand(value)));
-        } else if (epilogue == BIAS_RESIDUAL) {
-            value = add(*to, value);
+        float before[4] = {};
+        if (epilogue == BIAS_RESIDUAL) {
+            load_16(to, before);
         }
-        *to = value;
+        if (epilogue != OPERAND) {
+            float added = bias[column];
+            UNROLL
+            for (int i = 0; i < 4; ++i) {
+                values[i] = add(values[i], added);
+            }
+        }
+        if (epilogue == BIAS_GELU) {
+            UNROLL
+            for (int i = 0; i < 4; ++i) {
+                values[i] = gelu(operand(values[i]));
+            }
+        }
+        UNROLL
+        for (int i = 0; i < 4; ++i) {
+            if (epilogue == BIAS_RESIDUAL) {
+                values[i] = add(before[i], values[i]);
+            } else if (epilogue != BIAS) {
+                values[i] = operand(values[i]);
+            }
+        }
+        store_16(to, values);
     }
+};
+
+// A weight [depth][stride] and what becomes of the chains.
+struct Map {
+    size_t stride;
+    unsigned kind;
+    unsigned depth;
+    unsigned columns;
+    unsigned rows;
+    unsigned epilogue;
+    const float* bias;
 };
 
 // out[n][m] = epilogue of the chain over k of x[k][m] * weight[k][n]. Blocks of neighboring rows
 // follow each other, so that they share columns of the weight in the cache.
-template <class S>
-DEVICE void linear(const float* x, const float* weight, size_t weight_stride, unsigned depth,
-                   unsigned columns, unsigned rows, unsigned epilogue, const float* bias, float* out,
-                   float* memory) {
-    unsigned across = (rows + S::BM - 1) / S::BM;
+template <class S, class B>
+DEVICE void linear(const float* x, const B* weight, const Map& map, float* out, float* memory) {
+    unsigned across = (map.rows + S::BM - 1) / S::BM;
     unsigned m = blockIdx.x % across * S::BM;
     unsigned n = blockIdx.x / across * S::BN;
-    Factors factors = {x + m,      rows, rows - m, weight + n, weight_stride,
-                       static_cast<unsigned>(weight_stride) - n, depth};
-    tile<S>(factors, memory, FinishLinear{epilogue, bias, out, rows, columns, m, n});
+    unsigned width = static_cast<unsigned>(map.stride) - n;
+    Factors<B> factors = {x + m, map.rows, map.rows - m, weight + n,
+                          map.stride, width, map.kind, map.depth};
+    tile<S>(factors, memory,
+            FinishLinear{map.epilogue, map.bias, out, map.rows, map.columns, m, n});
 }
 
-#define LINEAR(name, S, blocks)                                                                    \
-    KERNEL(name, S::THREADS, blocks)                                                               \
-    (const float* x, const float* weight, size_t weight_stride, unsigned depth, unsigned columns, \
-     unsigned rows, unsigned epilogue, const float* bias, float* out) {                            \
-        alignas(16) __shared__ float memory[S::STAGES * S::STEP];                                  \
-        linear<S>(x, weight, weight_stride, depth, columns, rows, epilogue, bias, out, memory);   \
+#define LINEAR(name, S, B)                                                                        \
+    KERNEL(name, S::THREADS, 2)                                                                   \
+    (const float* x, const B* weight, size_t stride, unsigned kind, unsigned depth,               \
+     unsigned columns, unsigned rows, unsigned epilogue, const float* bias, float* out) {         \
+        alignas(16) __shared__ float memory[S::STAGES * S::STEP];                                 \
+        linear<S>(x, weight, Map{stride, kind, depth, columns, rows, epilogue, bias}, out,        \
+                  memory);                                                                        \
     }
 
-LINEAR(linear_large, Large, 2)
-LINEAR(linear_medium, Medium, 2)
-LINEAR(linear_small, Small, 2)
+LINEAR(linear_large, Large, float)
+LINEAR(linear_medium, Medium, float)
+LINEAR(linear_small, Small, float)
+LINEAR(linear_large_half, Large, Half)
+LINEAR(linear_medium_half, Medium, Half)
+LINEAR(linear_small_half, Small, Half)
 
 // ---- Attention --------------------------------------------------------------------------------
 
@@ -269,7 +296,6 @@ struct Wave {
     float* scores;
 };
 
-template <class S>
 DEVICE float* scores_of(const Wave& wave, const Queries& queries) {
     return wave.scores + (blockIdx.z * wave.head + (queries.scores - wave.begin));
 }
@@ -281,9 +307,13 @@ struct FinishScores {
     unsigned keys;
     unsigned width;
 
-    DEVICE void operator()(int m, int n, float chain) const {
+    DEVICE void operator()(int m, int n, float (&values)[4]) const {
         if (first_key + n < keys) {
-            scores[static_cast<size_t>(first_key + n) * width + m] = mul(operand(chain), scale);
+            UNROLL
+            for (int i = 0; i < 4; ++i) {
+                values[i] = mul(operand(values[i]), scale);
+            }
+            store_16(scores + static_cast<size_t>(first_key + n) * width + m, values);
         }
     }
 };
@@ -301,36 +331,40 @@ DEVICE void scores(const float* qkv, unsigned rows, unsigned width, unsigned dim
     size_t feature = static_cast<size_t>(head + blockIdx.z) * width;
     unsigned query_row = queries.chunk + queries.first;
     unsigned key_row = queries.chunk + key;
-    Factors factors = {qkv + feature * rows + query_row, rows, rows - query_row,
-                       qkv + (dim + feature) * rows + key_row, rows, rows - key_row, width};
-    float* to = scores_of<S>(wave, queries);
+    Factors<float> factors = {qkv + feature * rows + query_row, rows, rows - query_row,
+                              qkv + (dim + feature) * rows + key_row, rows, rows - key_row,
+                              FLOAT, width};
+    float* to = scores_of(wave, queries);
     tile<S>(factors, memory, FinishScores{to, scale, key, queries.keys, S::BM});
 }
 
 constexpr int WEIGH_ROWS = 32;
 
 // Turns scores into weights, exp(score - max) as operands, and adds them up; what a query does not
-// see becomes +0, which a chain over the values does not change by. `blockIdx.y` counts queries.
-template <class S>
-DEVICE void weigh(const Wave& wave, float* sums, float (&lanes)[LANES][WEIGH_ROWS]) {
-    Queries queries = wave.list[blockIdx.x];
+// see becomes +0, which a chain over the values does not change by. `tile` is the BM of the scores,
+// and `blockIdx.y` counts queries.
+KERNEL(weigh, LANES* WEIGH_ROWS, 1)
+(const Queries* list, unsigned long long begin, unsigned long long head, float* scores,
+ unsigned tile, float* sums) {
+    __shared__ float lanes[LANES][WEIGH_ROWS];
+    Queries queries = list[blockIdx.x];
     unsigned query = blockIdx.y * WEIGH_ROWS + threadIdx.x % WEIGH_ROWS;
     unsigned lane = threadIdx.x / WEIGH_ROWS;
     if (blockIdx.y * WEIGH_ROWS >= queries.count) {
         return;
     }
     unsigned seen = query < queries.count ? queries.first + query + 1 : 0;
-    float* column = scores_of<S>(wave, queries) + query;
+    float* column = scores_of(Wave{list, begin, head, scores}, queries) + query;
     float max = with_bits(0xff800000u);
     UNROLL_8
     for (unsigned j = lane; j < seen; j += LANES) {
-        max = Largest()(max, column[static_cast<size_t>(j) * S::BM]);
+        max = Largest()(max, column[static_cast<size_t>(j) * tile]);
     }
     max = fold<WEIGH_ROWS>(lanes, max, Largest());
     float sum = 0.0f;
     UNROLL_8
     for (unsigned j = lane; j < queries.keys; j += LANES) {
-        float* at = column + static_cast<size_t>(j) * S::BM;
+        float* at = column + static_cast<size_t>(j) * tile;
         float weight = 0.0f;
         if (j < seen) {
             weight = softmax_term(*at, max);
@@ -340,7 +374,7 @@ DEVICE void weigh(const Wave& wave, float* sums, float (&lanes)[LANES][WEIGH_ROW
     }
     sum = fold<WEIGH_ROWS>(lanes, sum, Sum());
     if (lane == 0) {
-        sums[(static_cast<size_t>(blockIdx.z) * gridDim.x + blockIdx.x) * S::BM + query] = sum;
+        sums[(static_cast<size_t>(blockIdx.z) * gridDim.x + blockIdx.x) * tile + query] = sum;
     }
 }
 
@@ -352,10 +386,16 @@ struct FinishValues {
     unsigned count;
     unsigned first;
 
-    DEVICE void operator()(int m, int n, float chain) const {
+    // Of the last four queries some may not exist: those are rows between chunks.
+    DEVICE void operator()(int m, int n, float (&values)[4]) const {
         if (m < static_cast<int>(count) && first + n < width) {
-            float value = operand(divide(operand(chain), sums[m]));
-            out[static_cast<size_t>(first + n) * rows + m] = value;
+            float divisors[4];
+            load_16(sums + m, divisors);
+            UNROLL
+            for (int i = 0; i < 4; ++i) {
+                values[i] = operand(divide(operand(values[i]), divisors[i]));
+            }
+            store_16(out + static_cast<size_t>(first + n) * rows + m, values);
         }
     }
 };
@@ -369,38 +409,33 @@ DEVICE void values(const float* transposed, unsigned rows, unsigned width, unsig
     unsigned first = blockIdx.y * S::BN;
     size_t stride = static_cast<size_t>(heads) * padded;
     const float* b = transposed + queries.chunk * stride + (head + blockIdx.z) * padded + first;
-    Factors factors = {scores_of<S>(wave, queries), S::BM, S::BM, b, stride, padded - first,
-                       queries.keys};
+    Factors<float> factors = {scores_of(wave, queries), S::BM, S::BM, b,
+                              stride, padded - first, FLOAT, queries.keys};
     const float* sum = sums + (static_cast<size_t>(blockIdx.z) * gridDim.x + blockIdx.x) * S::BM;
     float* to = out + static_cast<size_t>(head + blockIdx.z) * width * rows +
                 (queries.chunk + queries.first);
     tile<S>(factors, memory, FinishValues{sum, to, rows, width, queries.count, first});
 }
 
-#define ATTENTION(scores_name, weigh_name, values_name, S)                                         \
-    KERNEL(scores_name, S::THREADS, 2)                                                             \
-    (const float* qkv, unsigned rows, unsigned width, unsigned dim, unsigned head, float scale,    \
-     const Queries* list, unsigned long long begin, unsigned long long head_floats, float* to) {   \
-        alignas(16) __shared__ float memory[S::STAGES * S::STEP];                                  \
-        scores<S>(qkv, rows, width, dim, head, scale, Wave{list, begin, head_floats, to}, memory); \
-    }                                                                                              \
-    KERNEL(weigh_name, LANES* WEIGH_ROWS, 1)                                                       \
-    (const Queries* list, unsigned long long begin, unsigned long long head_floats, float* to,     \
-     float* sums) {                                                                                \
-        __shared__ float lanes[LANES][WEIGH_ROWS];                                                 \
-        weigh<S>(Wave{list, begin, head_floats, to}, sums, lanes);                                 \
-    }                                                                                              \
-    KERNEL(values_name, S::THREADS, 2)                                                             \
-    (const float* transposed, unsigned rows, unsigned width, unsigned padded, unsigned heads,      \
-     unsigned head, const float* sums, const Queries* list, unsigned long long begin,              \
-     unsigned long long head_floats, float* weights, float* out) {                                 \
-        alignas(16) __shared__ float memory[S::STAGES * S::STEP];                                  \
-        values<S>(transposed, rows, width, padded, heads, head, sums,                              \
-                  Wave{list, begin, head_floats, weights}, out, memory);                           \
+#define ATTENTION(scores_name, values_name, S)                                                    \
+    KERNEL(scores_name, S::THREADS, 2)                                                            \
+    (const float* qkv, unsigned rows, unsigned width, unsigned dim, unsigned head, float scale,   \
+     const Queries* list, unsigned long long begin, unsigned long long head_floats, float* to) {  \
+        alignas(16) __shared__ float memory[S::STAGES * S::STEP];                                 \
+        scores<S>(qkv, rows, width, dim, head, scale, Wave{list, begin, head_floats, to},         \
+                  memory);                                                                        \
+    }                                                                                             \
+    KERNEL(values_name, S::THREADS, 2)                                                            \
+    (const float* transposed, unsigned rows, unsigned width, unsigned padded, unsigned heads,     \
+     unsigned head, const float* sums, const Queries* list, unsigned long long begin,             \
+     unsigned long long head_floats, float* weights, float* out) {                                \
+        alignas(16) __shared__ float memory[S::STAGES * S::STEP];                                 \
+        values<S>(transposed, rows, width, padded, heads, head, sums,                             \
+                  Wave{list, begin, head_floats, weights}, out, memory);                          \
     }
 
-ATTENTION(scores_medium, weigh_medium, values_medium, Medium)
-ATTENTION(scores_small, weigh_small, values_small, Small)
+ATTENTION(scores_medium, values_medium, Medium)
+ATTENTION(scores_small, values_small, Small)
 
 // ---- What a score is made of ------------------------------------------------------------------
 
@@ -449,7 +484,8 @@ struct Chunk {
 // sums[chunk][f] = float64 sum over the chunk's rows, in order. A value that is not finite marks
 // the chunk. `blockIdx.y` counts chunks.
 KERNEL(sum_rows, 128, 1)
-(const float* x, const Chunk* chunks, unsigned width, unsigned rows, double* sums, unsigned* broken) {
+(const float* x, const Chunk* chunks, unsigned width, unsigned rows, double* sums,
+ unsigned* broken) {
     unsigned feature = blockIdx.x * 128 + threadIdx.x;
     Chunk chunk = chunks[blockIdx.y];
     if (feature >= width) {
@@ -472,9 +508,10 @@ KERNEL(sum_rows, 128, 1)
 
 constexpr int NODES = 16;
 
-// SIGReg's sums over the rows of a chunk, in order, from projections as operands: sums[chunk][j][slice] of cos and, after all
-// nodes, of sin. A thread has a direction and up to 16 nodes, which `blockIdx.y` counts; the nodes
-// before them are computed on the way. `blockIdx.z` counts chunks.
+// SIGReg's sums over the rows of a chunk, in order, from projections as operands:
+// sums[chunk][j][slice] of cos and, after all nodes, of sin. A thread has a direction and up to 16
+// nodes, which `blockIdx.y` counts; the nodes before them are computed on the way. `blockIdx.z`
+// counts chunks.
 KERNEL(characteristic, 128, 1)
 (const float* projections, const Chunk* chunks, double turns, unsigned nodes, unsigned slices,
  unsigned rows, float* sums) {

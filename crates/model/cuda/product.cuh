@@ -1,7 +1,8 @@
 // Tiles of a matrix product: every output is one chain of fma over the depth, ascending, from +0.
 //
 // Both factors lie depth-major, `a[k][m]` and `b[k][n]`, so that tiles go to shared memory as they
-// are. The depth must never be split; beyond its end -0 * +0 is added, which changes no accumulator.
+// are; halves are widened on the way. The depth must never be split; beyond its end -0 * +0 is
+// added, which changes no accumulator.
 #pragma once
 
 #include "arithmetic.cuh"
@@ -24,88 +25,147 @@ using Large = Shape<128, 128, 8, 8, 16, 4>;
 using Medium = Shape<128, 128, 16, 8, 8, 3>;
 using Small = Shape<32, 64, 32, 4, 4, 3>;
 
-// The factors of a tile, from its first row and column on. `a_width` and `b_width` are how many
-// floats of a step can be read from there; they and the strides are multiples of 4.
+// The factors of a tile, from its first row and column on; those of B are floats or halves.
+// `a_width` and `b_width` are how many numbers of a step can be read from there; they and the
+// strides are multiples of 16 bytes.
+template <class B>
 struct Factors {
     const float* a;
     size_t a_stride;
     unsigned a_width;
-    const float* b;
+    const B* b;
     size_t b_stride;
     unsigned b_width;
+    // Of B's numbers.
+    unsigned kind;
     unsigned depth;
 };
 
-// What a thread copies of one factor: some numbers of a column of quads, in every step.
-template <int BK, int WIDTH, int THREADS>
+// What a thread takes of one factor: in every step some groups of sixteen bytes, in one column of
+// groups, on their way to shared memory, [BK][WIDTH].
+template <class T, int BK, int WIDTH, int THREADS>
 struct Source {
-    static constexpr int ACROSS = WIDTH / 4;
+    static constexpr int GROUP = 16 / sizeof(T);
+    static constexpr int ACROSS = WIDTH / GROUP;
     static constexpr int DOWN = THREADS / ACROSS;
     static_assert(THREADS % ACROSS == 0 && BK % DOWN == 0, "a thread stays in its column");
 
-    const float* next;
+    const T* next;
     size_t stride;
     int k;
     int place;
     bool exists;
 
-    DEVICE Source(const float* from, size_t stride_, unsigned width) {
-        int column = threadIdx.x % ACROSS * 4;
+    DEVICE Source(const T* from, size_t stride_, unsigned width) {
+        int column = threadIdx.x % ACROSS * GROUP;
         k = threadIdx.x / ACROSS;
         place = k * WIDTH + column;
         next = from + k * stride_ + column;
         stride = stride_;
         exists = column < static_cast<int>(width);
     }
+};
 
-    // Copies the next step to shared memory, [BK][WIDTH]; of the depth, `left` numbers are left.
-    // What does not exist is `missing`.
-    DEVICE void copy_step(float* to, int left, float missing) {
+// Floats: they are copied asynchronously.
+template <int BK, int WIDTH, int THREADS>
+struct Floats : Source<float, BK, WIDTH, THREADS> {
+    using Base = Source<float, BK, WIDTH, THREADS>;
+    float missing;
+
+    DEVICE Floats(const float* from, size_t stride, unsigned width, float missing_)
+        : Base(from, stride, width), missing(missing_) {}
+
+    // Copies the next step; of the depth, `left` numbers are left. What does not exist is
+    // `missing`.
+    DEVICE void copy_step(float* to, int left) {
         UNROLL
-        for (int i = 0; i < BK; i += DOWN) {
-            float* quad = to + place + i * WIDTH;
-            if (exists && k + i < left) {
-                copy_16(quad, next + i * stride);
+        for (int i = 0; i < BK; i += Base::DOWN) {
+            float* group = to + this->place + i * WIDTH;
+            if (this->exists && this->k + i < left) {
+                copy_16(group, this->next + i * this->stride);
             } else {
-                *reinterpret_cast<float4*>(quad) = make_float4(missing, missing, missing, missing);
+                store_16(group, {missing, missing, missing, missing});
             }
         }
-        next += BK * stride;
+        this->next += BK * this->stride;
     }
 };
 
-// What a thread copies of both factors.
-template <class S>
-struct Sources {
-    Source<S::BK, S::BM, S::THREADS> a;
-    Source<S::BK, S::BN, S::THREADS> b;
-    int left;
+// Halves: they are loaded a step before they are widened to shared memory, so that nobody waits
+// for them. What does not exist is +0.
+template <int BK, int WIDTH, int THREADS>
+struct Halves : Source<Half, BK, WIDTH, THREADS> {
+    using Base = Source<Half, BK, WIDTH, THREADS>;
+    unsigned kind;
+    unsigned held[BK / Base::DOWN][4];
 
-    DEVICE explicit Sources(const Factors& factors)
-        : a(factors.a, factors.a_stride, factors.a_width),
-          b(factors.b, factors.b_stride, factors.b_width),
-          left(static_cast<int>(factors.depth)) {}
+    DEVICE Halves(const Half* from, size_t stride, unsigned width, unsigned kind_, int depth)
+        : Base(from, stride, width), kind(kind_) {
+        load_step(depth);
+    }
 
-    // Copies the next step, if there is one, and ends a group of copies.
-    DEVICE void copy_step(float* stage) {
-        if (left > 0) {
-            a.copy_step(stage, left, negative(0.0f));
-            b.copy_step(stage + S::BK * S::BM, left, 0.0f);
-            left -= S::BK;
+    DEVICE void load_step(int left) {
+        UNROLL
+        for (int i = 0; i < BK; i += Base::DOWN) {
+            unsigned(&group)[4] = held[i / Base::DOWN];
+            if (this->exists && this->k + i < left) {
+                load_16(this->next + i * this->stride, group);
+            } else {
+                group[0] = group[1] = group[2] = group[3] = 0;
+            }
         }
-        group_copies();
+        this->next += BK * this->stride;
+    }
+
+    DEVICE void copy_step(float* to, int left) {
+        UNROLL
+        for (int i = 0; i < BK; i += Base::DOWN) {
+            const unsigned(&group)[4] = held[i / Base::DOWN];
+            float* floats = to + this->place + i * WIDTH;
+            UNROLL
+            for (int pair = 0; pair < 4; pair += 2) {
+                store_16(floats + 2 * pair, {widened(group[pair] & 0xffffu, kind),
+                                             widened(group[pair] >> 16, kind),
+                                             widened(group[pair + 1] & 0xffffu, kind),
+                                             widened(group[pair + 1] >> 16, kind)});
+            }
+        }
+        load_step(left - BK);
     }
 };
+
+template <class S>
+DEVICE Floats<S::BK, S::BN, S::THREADS> source_of_b(const Factors<float>& factors) {
+    return {factors.b, factors.b_stride, factors.b_width, 0.0f};
+}
+
+template <class S>
+DEVICE Halves<S::BK, S::BN, S::THREADS> source_of_b(const Factors<Half>& factors) {
+    int depth = static_cast<int>(factors.depth);
+    return {factors.b, factors.b_stride, factors.b_width, factors.kind, depth};
+}
+
+// Copies the next step of both factors, if there is one, and ends a group of copies.
+template <class S, class A, class B>
+DEVICE void copy_step(A& a, B& b, int& left, float* stage) {
+    if (left > 0) {
+        a.copy_step(stage, left);
+        b.copy_step(stage + S::BK * S::BM, left);
+        left -= S::BK;
+    }
+    group_copies();
+}
 
 template <int COUNT, int APART>
 DEVICE void load_fragment(float (&to)[COUNT], const float* from) {
     UNROLL
     for (int i = 0; i < COUNT; i += 4) {
-        float4 four = *reinterpret_cast<const float4*>(from + i / 4 * APART);
-        to[i] = four.x;
-        to[i + 1] = four.y;
-        to[i + 2] = four.z;
-        to[i + 3] = four.w;
+        float four[4];
+        load_16(from + i / 4 * APART, four);
+        UNROLL
+        for (int e = 0; e < 4; ++e) {
+            to[i + e] = four[e];
+        }
     }
 }
 
@@ -129,22 +189,26 @@ DEVICE Place place() {
 }
 
 // Runs all chains of a tile.
-template <class S>
-DEVICE void chains(const Factors& factors, float* memory, Place at, float (&sums)[S::TM][S::TN]) {
+template <class S, class B>
+DEVICE void chains(const Factors<B>& factors, float* memory, Place at,
+                   float (&sums)[S::TM][S::TN]) {
     unsigned steps = (factors.depth + S::BK - 1) / S::BK;
-    Sources<S> sources(factors);
+    int left = static_cast<int>(factors.depth);
+    Floats<S::BK, S::BM, S::THREADS> from_a(factors.a, factors.a_stride, factors.a_width,
+                                            negative(0.0f));
+    auto from_b = source_of_b<S>(factors);
     UNROLL
     for (int stage = 0; stage < S::STAGES - 1; ++stage) {
-        sources.copy_step(memory + stage * S::STEP);
+        copy_step<S>(from_a, from_b, left, memory + stage * S::STEP);
     }
     unsigned reading = 0;
     unsigned writing = S::STAGES - 1;
     ROLLED
     for (unsigned step = 0; step < steps; ++step) {
         copies_done<S::STAGES - 2>();
-        // All copies of this step are visible, and nobody reads the stage that is written next.
+        // All of this step is visible, and nobody reads the stage that is written next.
         barrier();
-        sources.copy_step(memory + writing * S::STEP);
+        copy_step<S>(from_a, from_b, left, memory + writing * S::STEP);
         const float* a = memory + reading * S::STEP + at.m;
         const float* b = memory + reading * S::STEP + S::BK * S::BM + at.n;
         UNROLL
@@ -166,13 +230,14 @@ DEVICE void chains(const Factors& factors, float* memory, Place at, float (&sums
     copies_done<0>();
 }
 
-// Computes a tile and calls `finish(m, n, chain)` for every output of it, also for those that do
-// not exist. Neighboring threads have neighboring rows.
+// Computes a tile and calls `finish(m, n, chains)` for every four outputs (m .. m + 3, n) of it,
+// also for those that do not exist. Neighboring threads have neighboring rows.
 //
 // The outputs go through shared memory so that `finish` is one piece of code in a loop: unrolled
-// over a thread's outputs, GELU alone would overrun the instruction cache.
-template <class S, class Finish>
-DEVICE void tile(const Factors& factors, float* memory, const Finish& finish) {
+// over a thread's outputs, GELU alone would overrun the instruction cache. Four at a time wait for
+// memory together, and are written together.
+template <class S, class B, class Finish>
+DEVICE void tile(const Factors<B>& factors, float* memory, const Finish& finish) {
     float sums[S::TM][S::TN];
     UNROLL
     for (int m = 0; m < S::TM; ++m) {
@@ -191,15 +256,17 @@ DEVICE void tile(const Factors& factors, float* memory, const Finish& finish) {
                 float* column = memory + (at.n - slice + n / 4 * 16 + n % 4) * S::BM + at.m;
                 UNROLL
                 for (int m = 0; m < S::TM; m += 4) {
-                    *reinterpret_cast<float4*>(column + m / 4 * 32) =
-                        make_float4(sums[m][n], sums[m + 1][n], sums[m + 2][n], sums[m + 3][n]);
+                    store_16(column + m / 4 * 32,
+                             {sums[m][n], sums[m + 1][n], sums[m + 2][n], sums[m + 3][n]});
                 }
             }
         }
         barrier();
         ROLLED
-        for (int i = threadIdx.x; i < S::SLICE * S::BM; i += S::THREADS) {
-            finish(i % S::BM, slice + i / S::BM, memory[i]);
+        for (int i = threadIdx.x * 4; i < S::SLICE * S::BM; i += S::THREADS * 4) {
+            float four[4];
+            load_16(memory + i, four);
+            finish(i % S::BM, slice + i / S::BM, four);
         }
     }
 }

@@ -1,34 +1,42 @@
 //! Compares a card with this CPU, bit by bit, and then computes scores as often as it is told to.
 //!
 //! `cargo run --release -p soma-model --example card -- [--device cuda:N] [--seed TEXT]
-//! [--products N] [--layers N] [--serve]`
+//! [--seconds N] [--serve]`
 //!
-//! It fails at the first bit that differs. With `--serve` it then reads numbers of bytes from
-//! standard input, one a line, scores as many on the card, and prints the seconds: `bench/gpu.sh`
-//! measures so in turn with PyTorch.
+//! It fails at the first bit that differs. What would take longer than `--seconds` on this CPU, or
+//! has no room in memory, it leaves out, and says so. With `--serve` it then prints `ready` and the
+//! layers of its model, reads numbers of bytes from standard input, one a line, scores as many on
+//! the card, and prints the seconds: `bench/gpu.sh` measures so in turn with PyTorch.
 
 use std::error::Error;
 use std::io::BufRead as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use soma_model::{
     Architecture, CardInfo, DeviceChoice, Directions, Dump, Engine, KernelChoice, Weights, score,
     score_all, score_with_dump,
 };
+use soma_os::data::check_memory;
+
+/// Products that are compared, if there is time.
+const PRODUCTS: u32 = 20;
+/// Layers of the models that are compared, each if there is time and memory; the last is V1.
+const LAYERS: [u32; 3] = [2, 8, 24];
+/// Memory that a pass needs besides the model.
+const PASS_BYTES: u64 = 2 << 30;
 
 /// What the command line says.
 struct Arguments {
     index: u32,
     seed: String,
-    products: u32,
-    layers: u32,
+    time: Duration,
     serve: bool,
 }
 
 impl Arguments {
     fn read() -> Result<Self, Box<dyn Error>> {
-        let mut read =
-            Self { index: 0, seed: "0".to_owned(), products: 20, layers: 24, serve: false };
+        let time = Duration::from_hours(1);
+        let mut read = Self { index: 0, seed: "0".to_owned(), time, serve: false };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().unwrap_or_default();
@@ -38,8 +46,7 @@ impl Arguments {
                     device => return Err(format!("{device} is not a card").into()),
                 },
                 "--seed" => read.seed = value(),
-                "--products" => read.products = value().parse()?,
-                "--layers" => read.layers = value().parse()?,
+                "--seconds" => read.time = Duration::from_secs(value().parse()?),
                 "--serve" => read.serve = true,
                 _ => return Err(format!("unknown argument {argument}").into()),
             }
@@ -60,20 +67,16 @@ fn progress(text: &str) {
     eprintln!("card: {text}");
 }
 
-#[expect(clippy::print_stdout, reason = "an example that runs in a terminal")]
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read()?;
     let begun = Instant::now();
     let card = CardInfo::find(arguments.index)?;
     let opened = begun.elapsed().as_secs_f64();
-    progress(&format!("cuda:{} is {}", card.index, card.name));
+    let free = card.free_bytes >> 20;
+    progress(&format!("cuda:{} is {}, {free} MiB free", card.index, card.name));
     progress(&format!("opened, its kernels compiled and tested in {opened:.2} s"));
     let cpu = Engine::new(KernelChoice::Auto, 0)?;
-    for number in 0..arguments.products {
-        let seed = format!("{} {number}", arguments.seed);
-        let extents = card.compare_product(&cpu, seed.as_bytes())?;
-        progress(&format!("product {extents}: equal"));
-    }
+    products(&arguments, &card, &cpu, begun)?;
     let engine = Engine::new(KernelChoice::Auto, 0)?.on(
         DeviceChoice::Cuda(arguments.index),
         // Without this, the CPU would be compared with itself.
@@ -82,25 +85,86 @@ fn main() -> Result<(), Box<dyn Error>> {
             std::process::abort();
         },
     )?;
-    let architecture = Architecture { layers: arguments.layers, ..Architecture::v1() };
-    let begun = Instant::now();
-    let weights =
-        Weights::init(&architecture, *blake3::hash(arguments.seed.as_bytes()).as_bytes())?;
-    progress(&format!(
-        "{} layers of V1 in {:.1} s",
-        weights.architecture().layers,
-        begun.elapsed().as_secs_f64()
-    ));
-    let directions = Directions::new(&architecture, [0; 32]);
-    compare(&cpu, &engine, &weights, &directions, &arguments.seed)?;
-    if arguments.serve {
-        println!("ready");
-        for line in std::io::stdin().lock().lines() {
-            let data = noise(&arguments.seed, line?.trim().parse()?);
-            let begun = Instant::now();
-            score(&engine, &weights, &data, &directions)?;
-            println!("{}", begun.elapsed().as_secs_f64());
+    let largest = models(&arguments, &card, &cpu, &engine, begun)?;
+    if arguments.serve { serve(&arguments, &engine, largest) } else { Ok(()) }
+}
+
+/// Compares products for a quarter of the time.
+fn products(
+    arguments: &Arguments,
+    card: &CardInfo,
+    cpu: &Engine,
+    begun: Instant,
+) -> Result<(), Box<dyn Error>> {
+    for number in 0..PRODUCTS {
+        if begun.elapsed() > arguments.time / 4 {
+            progress(&format!("skipped: {} of {PRODUCTS} products", PRODUCTS - number));
+            break;
         }
+        let seed = format!("{} {number}", arguments.seed);
+        let extents = card.compare_product(cpu, seed.as_bytes())?;
+        progress(&format!("product {extents}, in every tile with every epilogue: equal"));
+    }
+    Ok(())
+}
+
+/// Compares models of ever more layers of V1 while there is time. Returns the most layers that
+/// there is memory for.
+fn models(
+    arguments: &Arguments,
+    card: &CardInfo,
+    cpu: &Engine,
+    engine: &Engine,
+    begun: Instant,
+) -> Result<u32, Box<dyn Error>> {
+    let mut largest = 0;
+    let mut took_each = Duration::ZERO;
+    for layers in LAYERS {
+        let architecture = Architecture { layers, ..Architecture::v1() };
+        let bytes = architecture.parameters() * 4;
+        if card.free_bytes as u64 <= bytes + PASS_BYTES || check_memory(bytes + PASS_BYTES).is_err()
+        {
+            let gib = (bytes + PASS_BYTES) >> 30;
+            progress(&format!("skipped: {layers} layers of V1, which need more than {gib} GiB"));
+            break;
+        }
+        largest = layers;
+        let left = arguments.time.saturating_sub(begun.elapsed());
+        let expected = took_each * layers;
+        if expected > left {
+            let seconds = expected.as_secs();
+            progress(&format!(
+                "skipped: {layers} layers of V1, about {seconds} s on this processor"
+            ));
+            continue;
+        }
+        let model_begun = Instant::now();
+        let weights = weights(arguments, layers)?;
+        compare(cpu, engine, &weights, &arguments.seed)?;
+        took_each = model_begun.elapsed() / layers;
+    }
+    Ok(largest)
+}
+
+fn weights(arguments: &Arguments, layers: u32) -> Result<Weights, Box<dyn Error>> {
+    let architecture = Architecture { layers, ..Architecture::v1() };
+    Ok(Weights::init(&architecture, *blake3::hash(arguments.seed.as_bytes()).as_bytes())?)
+}
+
+/// Scores as many bytes as each line of standard input says.
+#[expect(clippy::print_stdout, reason = "an example that another program reads")]
+fn serve(arguments: &Arguments, engine: &Engine, layers: u32) -> Result<(), Box<dyn Error>> {
+    if layers == 0 {
+        return Err("there is no memory for two layers of V1".into());
+    }
+    let weights = weights(arguments, layers)?;
+    let directions = Directions::new(weights.architecture(), [0; 32]);
+    println!("ready {layers}");
+    for line in std::io::stdin().lock().lines() {
+        let data = noise(&arguments.seed, line?.trim().parse()?);
+        let begun = Instant::now();
+        score(engine, &weights, &data, &directions)?;
+        println!("{}", begun.elapsed().as_secs_f64());
     }
     Ok(())
 }
@@ -110,9 +174,10 @@ fn compare(
     cpu: &Engine,
     card: &Engine,
     weights: &Weights,
-    directions: &Directions,
     seed: &str,
 ) -> Result<(), Box<dyn Error>> {
+    let layers = weights.architecture().layers;
+    let directions = &Directions::new(weights.architecture(), [0; 32]);
     let data = noise(&format!("{seed} data"), 2 * 1024 + 100);
     for count in [1, 100, 1024, data.len()] {
         let data = &data[..count];
@@ -125,7 +190,8 @@ fn compare(
             return Err(format!("the rows of {count} bytes differ").into());
         }
         progress(&format!(
-            "{count} bytes: score, nll, representations and logits equal, loss_q32 {}",
+            "{layers} layers of V1, {count} bytes: score, nll, representations and logits equal, \
+             loss_q32 {}",
             got.score.loss_q32
         ));
     }
@@ -137,7 +203,7 @@ fn compare(
             return Err("the score of a document among others differs".into());
         }
     }
-    progress(&format!("{} documents in one pass: equal", documents.len()));
+    progress(&format!("{layers} layers of V1, {} documents in one pass: equal", documents.len()));
     Ok(())
 }
 

@@ -13,20 +13,18 @@ mod stages;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use crate::device::{Card, Device, DeviceChoice, SharedCard, Warn, open};
+use crate::device::{Card, Cards, Device, DeviceChoice, SharedCard, Warn};
 use crate::error::{DeviceFault, Error};
 use crate::kernels::Engine;
 use crate::pass::{Outcome, Rows, Subject};
 use crate::weights::Weights;
+use stages::Stages;
 
 /// Maximum positions of a pass on a card; a longer chunk has a pass to itself. Weights are read
 /// once per pass, and few rows do not fill a card.
 pub(crate) const CARD_POSITIONS: usize = 8192;
-/// Models with fewer parameters stay on the CPU unless a card is asked for by name: opening a card
-/// takes time that they do not repay. An estimate.
-const AUTO_PARAMETERS: u64 = 1 << 26;
 
 /// A card that gives the bits of the reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,50 +33,50 @@ pub struct CardInfo {
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// Memory of it that is free, in bytes.
+    pub free_bytes: usize,
 }
 
 impl CardInfo {
-    /// Opens a card of this machine and compares it with the reference, once per process.
+    /// Opens a card of this machine and compares it with the reference, unless this process has
+    /// done so.
     ///
     /// # Errors
     /// [`Error::Device`], with the reason why it cannot be used.
     pub fn find(index: u32) -> Result<Self, Error> {
-        let card = open(index, self_test::run)?;
-        let name = locked(&card).name().to_owned();
-        Ok(Self { index, name })
+        let card = open(&Cards::of_system(), index)?;
+        let card = locked(&card);
+        Ok(Self { index, name: card.name().to_owned(), free_bytes: card.free_bytes()? })
     }
 
-    /// Compares a product with the engine's CPU, in every shape of tile: its extents and its
-    /// hostile values follow from the seed. Returns what was compared, for display.
+    /// Compares a product with the engine's CPU, with every shape of tile and everything that may
+    /// become of its chains: its extents, its hostile values and what its weights are (float32 or
+    /// half precision) follow from the seed. Returns what was compared, for display.
     ///
     /// # Errors
     /// [`Error::Device`] if it differs, or if the card fails.
     pub fn compare_product(&self, engine: &Engine, seed: &[u8]) -> Result<String, Error> {
-        let random = blake3::hash(seed);
-        let extent = |at: usize, most: u16| {
-            let bytes = [random.as_bytes()[at], random.as_bytes()[at + 1]];
-            usize::from(u16::from_le_bytes(bytes) % most) + 1
-        };
-        let extents = self_test::Extents {
-            rows: 32 * extent(0, 40),
-            depth: extent(2, 2500),
-            columns: extent(4, 2500),
-        };
-        let card = open(self.index, self_test::run)?;
-        if self_test::product_equal(&locked(&card), engine, extents, seed)? {
-            return Ok(format!("{}x{}x{}", extents.rows, extents.columns, extents.depth));
+        let product = self_test::Product::random(seed);
+        let card = open(&Cards::of_system(), self.index)?;
+        if product.is_equal(&locked(&card), engine, seed)? {
+            return Ok(product.to_string());
         }
         let what = "a product";
         Err(Error::Device(DeviceFault::Unequal { name: self.name.clone(), what }))
     }
 }
 
+/// Opens a card and compares it with the reference, unless it is open.
+fn open(cards: &Cards, index: u32) -> Result<SharedCard, DeviceFault> {
+    cards.open(index, self_test::run).map_err(|unusable| unusable.fault)
+}
+
 impl Engine {
     /// The same engine, with a device that computes the passes of scores; training and sampling
-    /// stay on the CPU. `warn` is told when a card cannot be used any more.
+    /// stay on the CPU. `warn` is told when a card cannot be used, and why.
     ///
     /// A card that is asked for by number is opened now, and for [`DeviceChoice::Auto`] when the
-    /// first large model is scored.
+    /// first large model is scored. One that fails later is tried again after some scores.
     ///
     /// # Errors
     /// [`Error::Device`] if that card cannot be used.
@@ -87,11 +85,13 @@ impl Engine {
         choice: DeviceChoice,
         warn: impl Fn(&Error) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let warn = Some(Warn(Arc::new(warn)));
-        let device = Device { choice, warn, card: OnceLock::new() };
-        if let DeviceChoice::Cuda(index) = choice {
-            // Nothing was there before.
-            let _ = device.card.set(Some(open(index, self_test::run)?));
+        let (cards, warn) = (Cards::of_system(), Some(Warn(Arc::new(warn))));
+        self.on_device(Device { choice, cards, warn, ..Device::default() })
+    }
+
+    fn on_device(self, device: Device) -> Result<Self, Error> {
+        if let DeviceChoice::Cuda(index) = device.choice {
+            open(&device.cards, index)?;
         }
         Ok(self.with_device(device))
     }
@@ -100,36 +100,18 @@ impl Engine {
 impl Device {
     /// The card for a model, if one is to be used.
     fn card_for(&self, weights: &Weights) -> Option<SharedCard> {
-        let is_wanted = match self.choice {
-            DeviceChoice::Cpu => false,
-            DeviceChoice::Auto => weights.parameters() >= AUTO_PARAMETERS,
-            DeviceChoice::Cuda(_) => true,
-        };
-        if !is_wanted {
-            return None;
-        }
-        let found = self.card.get_or_init(|| match open(0, self_test::run) {
+        let index = self.index_for(weights.parameters())?;
+        match self.cards.open(index, self_test::run) {
             Ok(card) => Some(card),
-            Err(fault) => {
-                if is_worth_a_warning(&fault) {
-                    self.tell(fault);
+            Err(unusable) => {
+                let is_expected = self.choice == DeviceChoice::Auto && unusable.fault.is_absence();
+                if unusable.is_new && !is_expected {
+                    self.tell(unusable.fault);
                 }
                 None
             }
-        });
-        found.clone().filter(|card| !locked(card).has_failed())
-    }
-
-    fn tell(&self, fault: DeviceFault) {
-        if let Some(Warn(warn)) = &self.warn {
-            warn(&Error::Device(fault));
         }
     }
-}
-
-/// Whether somebody who asked for any device should know of it: not that there is no card.
-fn is_worth_a_warning(fault: &DeviceFault) -> bool {
-    matches!(fault, DeviceFault::Unequal { .. } | DeviceFault::Failed { .. })
 }
 
 fn locked(card: &SharedCard) -> MutexGuard<'_, Card> {
@@ -165,13 +147,15 @@ impl<'a> CardPass<'a> {
         }
         let before = rows.as_ref().map(|rows| (**rows).clone());
         match run_in_parts(&mut card, subject, chunks, rows.as_deref_mut()) {
-            Ok(outcomes) => Some(outcomes),
+            Ok(outcomes) => {
+                self.device.forget_told();
+                Some(outcomes)
+            }
             Err(fault) => {
-                if fault == DeviceFault::OutOfMemory {
-                    // It may be enough for other models.
-                    card.free_rooms();
-                } else {
+                // Too little memory may be enough for other models.
+                if fault != DeviceFault::OutOfMemory {
                     card.give_up();
+                    self.device.cards.close(&self.card, &fault);
                 }
                 self.device.tell(fault);
                 if let (Some(rows), Some(before)) = (rows, before) {
@@ -183,25 +167,44 @@ impl<'a> CardPass<'a> {
     }
 }
 
-/// Runs a pass, or smaller ones if there is too little memory for it.
+/// Runs a pass, or smaller ones if there is too little memory for it. What is kept for other models
+/// is freed only if that helps.
 fn run_in_parts(
     card: &mut Card,
     subject: Subject<'_>,
     chunks: &[Vec<u16>],
     mut rows: Option<&mut Rows>,
 ) -> Result<Vec<Option<Outcome>>, DeviceFault> {
-    match stages::run(card, subject, chunks, rows.as_deref_mut()) {
-        Err(DeviceFault::OutOfMemory) => card.free_others(subject.weights.identity()),
+    match run_at_once(card, subject, chunks, rows.as_deref_mut()) {
+        Err(DeviceFault::OutOfMemory) if chunks.len() > 1 => {}
         result => return result,
     }
-    match stages::run(card, subject, chunks, rows.as_deref_mut()) {
-        Err(DeviceFault::OutOfMemory) if chunks.len() > 1 => {
-            card.free_rooms();
-            let (first, second) = chunks.split_at(chunks.len() / 2);
-            let mut outcomes = run_in_parts(card, subject, first, rows.as_deref_mut())?;
-            outcomes.extend(run_in_parts(card, subject, second, rows)?);
-            Ok(outcomes)
-        }
-        result => result,
+    let longest = chunks.iter().max_by_key(|tokens| tokens.len());
+    let longest = Stages::new(subject, longest.map_or(&[], std::slice::from_ref));
+    if !card.has_memory_for(&longest.need())? {
+        return Err(DeviceFault::OutOfMemory);
     }
+    let (first, second) = chunks.split_at(chunks.len() / 2);
+    let mut outcomes = run_in_parts(card, subject, first, rows.as_deref_mut())?;
+    outcomes.extend(run_in_parts(card, subject, second, rows)?);
+    Ok(outcomes)
+}
+
+/// Runs a pass if there is memory for it.
+fn run_at_once(
+    card: &mut Card,
+    subject: Subject<'_>,
+    chunks: &[Vec<u16>],
+    rows: Option<&mut Rows>,
+) -> Result<Vec<Option<Outcome>>, DeviceFault> {
+    let stages = Stages::new(subject, chunks);
+    let need = stages.need();
+    if !card.has_memory_for(&need)? {
+        return Err(DeviceFault::OutOfMemory);
+    }
+    let result = stages.run(card, rows);
+    if matches!(result, Err(DeviceFault::OutOfMemory)) {
+        card.note_shortage(&need)?;
+    }
+    result
 }

@@ -305,6 +305,7 @@ impl Coded for Error {
             | Self::Checkpoint { fault: CheckpointFault::Format { look: Some(look) }, .. } => {
                 look.hint()
             }
+            Self::Device(fault) => fault.hint(),
             Self::LongData { .. } => "score it without a receipt, or cut it into parts",
             error => error.code().hint(),
         }
@@ -331,16 +332,16 @@ fn source_of(extra: &str) -> &'static str {
 #[non_exhaustive]
 pub enum DeviceFault {
     /// The system has no library of NVIDIA's driver.
-    #[error("no NVIDIA driver")]
+    #[error("no NVIDIA driver is installed")]
     NoDriver,
     /// The driver lacks a function.
-    #[error("the NVIDIA driver is too old: it has no `{function}`")]
+    #[error("the NVIDIA driver is too old: it has no function `{function}`")]
     OldDriver {
         /// The function.
         function: &'static str,
     },
     /// There are fewer cards.
-    #[error("no card {index}: the NVIDIA driver knows {count}")]
+    #[error("there is no card {index}: the NVIDIA driver finds {count}")]
     NoCard {
         /// The card asked for.
         index: u32,
@@ -353,14 +354,17 @@ pub enum DeviceFault {
         /// The card.
         index: u32,
     },
-    /// The text of the kernels cannot be given to the driver.
-    #[error("the kernels are not text")]
-    Kernels,
+    /// The driver cannot compile the kernels.
+    #[error("the NVIDIA driver cannot compile the kernels: {reason}")]
+    Kernels {
+        /// What it says.
+        reason: String,
+    },
     /// The card has too little memory.
-    #[error("the card has too little memory")]
+    #[error("the card has too little free memory")]
     OutOfMemory,
     /// A call of the driver failed.
-    #[error("{call}: {reason}")]
+    #[error("the NVIDIA driver reports a failure: {reason} ({call})")]
     Failed {
         /// The call.
         call: &'static str,
@@ -368,13 +372,54 @@ pub enum DeviceFault {
         reason: String,
     },
     /// The card does not produce the bits of the reference.
-    #[error("`{name}` does not match the reference: {what}")]
+    #[error("the card `{name}` does not compute as the reference does: {what}")]
     Unequal {
         /// The card's name.
         name: String,
         /// What differs.
         what: &'static str,
     },
+}
+
+impl DeviceFault {
+    /// Whether there is no card that could compute, so that nothing is wrong.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NoDriver | Self::NoCard { count: 0, .. } | Self::OldCard { .. })
+    }
+
+    /// Whether it is the same for the life of the process.
+    pub(crate) fn is_permanent(&self) -> bool {
+        match self {
+            Self::NoDriver | Self::NoCard { .. } | Self::OutOfMemory | Self::Failed { .. } => false,
+            Self::OldDriver { .. }
+            | Self::OldCard { .. }
+            | Self::Kernels { .. }
+            | Self::Unequal { .. } => true,
+        }
+    }
+
+    /// What to do about it. The processor gives the same scores in any case.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NoDriver => "install NVIDIA's driver if there is a card, or use the processor",
+            Self::OldDriver { .. } | Self::Kernels { .. } => {
+                "update NVIDIA's driver, or use the processor"
+            }
+            Self::NoCard { .. } => {
+                "see what `nvidia-smi` lists, counted from 0; a container must be given its cards"
+            }
+            Self::OldCard { .. } => {
+                "use a card of the Ampere generation or later, or the processor"
+            }
+            Self::OutOfMemory => "see with `nvidia-smi` which programs use the card's memory",
+            Self::Failed { .. } => {
+                "run `nvidia-smi`: if it fails, too, restart the machine or reinstall the driver"
+            }
+            Self::Unequal { .. } => {
+                "report it with the card's name and the driver's version, and use the processor"
+            }
+        }
+    }
 }
 
 /// What is wrong with a checkpoint.

@@ -27,6 +27,7 @@ use soma_architecture::{
 use soma_os::data::{check_memory, kind_of};
 use soma_os::file::AtomicFile;
 
+use crate::device::Kept;
 use crate::error::Error;
 use crate::kernels::Matrix;
 use crate::rope::Rope;
@@ -113,8 +114,8 @@ pub struct Weights {
     file: Option<Mmap>,
     file_hash: Option<[u8; 32]>,
     rope: OnceLock<Rope>,
-    /// Tells these weights from all others of the process, for what is kept for them elsewhere.
-    identity: Arc<()>,
+    /// What cards keep of them.
+    kept: Arc<Kept>,
 }
 
 impl Weights {
@@ -170,7 +171,7 @@ impl Weights {
             file,
             file_hash,
             rope: OnceLock::new(),
-            identity: Arc::default(),
+            kept: Arc::default(),
         }))
     }
 
@@ -197,7 +198,7 @@ impl Weights {
             file: None,
             file_hash: None,
             rope: OnceLock::new(),
-            identity: Arc::default(),
+            kept: Arc::default(),
         })
     }
 
@@ -220,7 +221,7 @@ impl Weights {
             file: None,
             file_hash: None,
             rope: OnceLock::new(),
-            identity: Arc::default(),
+            kept: Arc::default(),
         }
     }
 
@@ -298,20 +299,23 @@ impl Weights {
         }
     }
 
-    /// What is alive as long as these weights are, and tells them from others.
-    pub(crate) fn identity(&self) -> &Arc<()> {
-        &self.identity
+    /// What cards keep of them.
+    pub(crate) fn kept(&self) -> &Arc<Kept> {
+        &self.kept
     }
 
     /// The tensors as they lie in memory, in the order of a file; small elements count as zero.
     pub(crate) fn stored(&self) -> impl Iterator<Item = (&TensorSpec, Stored<'_>)> {
-        self.specs.iter().enumerate().map(|(index, spec)| {
-            let stored = match self.half(index) {
-                Some((bits, kind)) => Stored::Half(bits, kind),
-                None => Stored::Float(self.floats(index).0),
-            };
-            (spec, stored)
-        })
+        self.specs.iter().map(|spec| (spec, self.stored_at(spec.tensor)))
+    }
+
+    /// A tensor as it lies in memory.
+    pub(crate) fn stored_at(&self, tensor: Tensor) -> Stored<'_> {
+        let index = self.index(tensor);
+        match self.half(index) {
+            Some((bits, kind)) => Stored::Half(bits, kind),
+            None => Stored::Float(self.floats(index).0),
+        }
     }
 
     /// A vector.

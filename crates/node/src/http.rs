@@ -21,6 +21,7 @@ mod why;
 mod trial;
 mod api;
 mod state;
+mod proofs;
 mod history;
 mod transactions;
 mod events;
@@ -89,10 +90,13 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(state::architecture))
         .routes(routes!(state::epoch))
         .routes(routes!(state::epoch_map))
+        .routes(routes!(proofs::proof))
+        .routes(routes!(proofs::handovers))
         .routes(routes!(state::account))
         .routes(routes!(state::stakes))
         .routes(routes!(history::account_transactions))
         .routes(routes!(history::account_events))
+        .routes(routes!(history::account_submissions))
         .routes(routes!(history::account_why))
         .routes(routes!(state::validators))
         .routes(routes!(state::validator))

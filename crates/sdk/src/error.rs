@@ -6,7 +6,8 @@ use soma_codes::{Code, Coded, Exit};
 use soma_protocol::Hash;
 
 use crate::api::{ApiError, Rejection};
-use crate::handshake::Handshake;
+use crate::handshake::{Handshake, first_cause};
+use crate::unproved::Unproved;
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +52,12 @@ pub enum SdkError {
         limit_ms: u64,
     },
     /// There was no answer, or an interrupted one.
-    #[error("no answer from {url}")]
+    #[error("no answer from {url}: {}", first_cause(failure))]
     Network {
         /// Where the request went.
         url: String,
-        /// Why it failed.
-        source: reqwest::Error,
+        /// Why it failed; the layers above its first cause say nothing more.
+        failure: reqwest::Error,
         /// Whether it may have gone through a proxy that the environment names.
         proxied: bool,
     },
@@ -114,6 +115,17 @@ pub enum SdkError {
         /// The chain that is known.
         expected: Hash,
     },
+    /// The node does not prove what it says.
+    #[error("{url} does not prove what it says: {reason}")]
+    Unproved {
+        /// The node.
+        url: String,
+        /// Why it is not believed.
+        reason: Unproved,
+    },
+    /// The genesis breaks its own rules.
+    #[error("genesis: {0}")]
+    Genesis(String),
     /// Bytes do not have the expected hash.
     #[error("{what} hashes to {found}, not {expected}")]
     WrongHash {
@@ -249,6 +261,12 @@ impl Coded for SdkError {
             Self::Malformed { .. } | Self::TooLong { .. } => Code::NotANode,
             Self::Url { .. } => Code::BadUrl,
             Self::OtherChain { .. } => Code::OtherChain,
+            Self::Unproved { reason: Unproved::Time { .. }, .. } => Code::BlockOfAnotherTime,
+            Self::Unproved { reason: Unproved::Block { .. } | Unproved::Handover(_), .. } => {
+                Code::BlockNotCertified
+            }
+            Self::Unproved { .. } => Code::AnswerUnproved,
+            Self::Genesis(_) => Code::InvalidGenesis,
             Self::WrongHash { .. } => Code::WrongHash,
             Self::WrongSize { .. } => Code::WrongSize,
             Self::Io { source, .. } => Code::of_io(source),
@@ -306,7 +324,7 @@ impl SdkError {
             Self::Api { status, error } => {
                 error.code.0 == Code::HttpError || matches!(status, 408 | 425 | 429 | 500..)
             }
-            Self::Network { source, .. } => !source.is_builder(),
+            Self::Network { failure, .. } => !failure.is_builder(),
             // It may be a broken answer.
             Self::Handshake { failure, .. } => *failure == Handshake::TlsServer,
             Self::Timeout { .. }
@@ -328,6 +346,7 @@ impl SdkError {
                 Self::Api { error, .. } => error.code.0 == Code::RedirectRefused,
                 Self::OtherChain { .. }
                 | Self::Handshake { .. }
+                | Self::Unproved { .. }
                 | Self::WrongHash { .. }
                 | Self::WrongSize { .. } => true,
                 _ => false,
@@ -345,7 +364,7 @@ impl SdkError {
             Self::Api { error, .. } => {
                 matches!(error.code.0, Code::HttpError | Code::RedirectRefused)
             }
-            Self::Network { source, .. } => !source.is_builder() && !source.is_connect(),
+            Self::Network { failure, .. } => !failure.is_builder() && !failure.is_connect(),
             _ => self.is_transient(),
         }
     }

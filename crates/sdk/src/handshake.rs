@@ -154,6 +154,11 @@ fn bare(name: &str) -> &str {
     inner.map_or(name, |(inner, _)| inner.trim_matches('"'))
 }
 
+/// What caused an error at first, in words.
+pub(crate) fn first_cause(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// An error and what caused it.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |&error: &&'a (dyn Error + 'static)| {

@@ -262,7 +262,8 @@ impl Sender {
     }
 
     /// Signs, sends and waits for the receipt; signs again if another machine's transaction took
-    /// the nonce, because this one can never be included then.
+    /// the nonce, because this one can never be included then. That it was another one is the
+    /// node's word: who verifies does not pay on it again.
     ///
     /// # Errors
     /// Those of [`Sender::send`] and [`Sender::wait`].
@@ -278,7 +279,7 @@ impl Sender {
         loop {
             let sent = self.send(action.clone()).await?;
             match self.wait(sent).await {
-                Err(SdkError::Superseded { .. }) => {}
+                Err(SdkError::Superseded { .. }) if !self.client.verifies() => {}
                 outcome => return Ok((sent, outcome?)),
             }
         }

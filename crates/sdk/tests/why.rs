@@ -73,12 +73,21 @@ async fn target(
         let error = json!({ "code": "target_not_found", "message": "no", "hint": null });
         return (StatusCode::NOT_FOUND, Json(error)).into_response();
     }
-    Json(json!({
+    Json(drawn(id)).into_response()
+}
+
+async fn targets(State(chain): State<Shared>) -> Json<Value> {
+    let items: Vec<Value> = (1..=chain.lock().unwrap().drawn).map(drawn).collect();
+    Json(json!({ "items": items, "next": null }))
+}
+
+/// A target to which no model was routed.
+fn drawn(id: u32) -> Value {
+    json!({
         "id": id, "epoch": 2, "status": "open", "returned": null, "reward": "100",
         "seed": Hash::default().to_string(), "routed": [], "candidates": [],
         "publication": null, "payment": null, "loss_margin_q32": "0", "gain_min_q32": "0",
-    }))
-    .into_response()
+    })
 }
 
 /// The reasons of epoch 2.
@@ -92,6 +101,7 @@ async fn reasons(chain: Chain) -> Vec<Reason> {
         .route(routes::MODEL_SPECIALIZATION, get(vector))
         .route(routes::EPOCH, get(epoch))
         .route(routes::TARGET, get(target))
+        .route(routes::TARGETS, get(targets))
         .route(routes::TARGET_DIRECTION, get(vector))
         .with_state(Arc::new(Mutex::new(chain)));
     let client = answers::serve(router).await;

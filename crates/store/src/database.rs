@@ -1,4 +1,5 @@
-//! The authenticated database: maps 32-byte keys to values; the block header carries its root.
+//! The authenticated database: maps 32-byte keys to values; the block header carries the root of
+//! its log.
 //!
 //! It is an append-only log of updates with a Merkle mountain range over it. Every operation below
 //! the log's inactivity floor has been superseded, so reading the log from the floor to its end,
@@ -49,8 +50,8 @@ pub type Databases<E> = Shared<Qmdb<E>>;
 pub type Batch<E> = <Databases<E> as DatabaseSet<E>>::Unmerkleized;
 /// Changes with their root.
 pub type Merkleized<E> = <Databases<E> as DatabaseSet<E>>::Merkleized;
-/// The root of a state and the log range that holds it; a header carries both.
-pub type StateCommitment = sync::Target<mmr::Family, Digest>;
+/// The root of the log and the range of it that holds a state; a header carries both.
+pub type LogCommitment = sync::Target<mmr::Family, Digest>;
 /// The configuration of the database.
 pub type Config = VariableConfig<EightCap, ((), (RangeCfg<usize>, ())), Sequential>;
 
@@ -86,7 +87,7 @@ pub fn config(prefix: &str, page_cache: CacheRef) -> Config {
 }
 
 /// The commitment to the empty database, which the genesis header carries.
-pub fn empty_commitment<E: Spawner + Context>() -> StateCommitment {
+pub fn empty_commitment<E: Spawner + Context>() -> LogCommitment {
     <Databases<E> as DatabaseSet<E>>::initial_sync_targets()
 }
 
@@ -110,10 +111,10 @@ pub async fn merkleize<E: Spawner + Context>(
     Ok(batch.with_metadata(height.to_le_bytes().to_vec()).merkleize().await?)
 }
 
-/// The commitment to a state.
-pub fn commitment<E: Spawner + Context>(merkleized: &Merkleized<E>) -> StateCommitment {
+/// The commitment to the log that holds a state.
+pub fn commitment<E: Spawner + Context>(merkleized: &Merkleized<E>) -> LogCommitment {
     let bounds = merkleized.bounds();
-    StateCommitment::new(
+    LogCommitment::new(
         merkleized.root(),
         non_empty_range!(bounds.inactivity_floor, bounds.tip.size),
     )

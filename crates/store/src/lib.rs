@@ -3,12 +3,14 @@
 //!
 //! It never decides what a transaction does, and knows nothing about the network. Modules in
 //! reading order: [`folder`](StateFolder) (one process per state folder), [`database`] (the state
-//! on disk, with its root), [`state`](State) (its copy in memory, with the effects of blocks that
-//! are not finalized), and [`history`] (what happened, which can be lost and rebuilt).
+//! on disk, with the root of its log), [`tree`] (the tree over its records), [`state`](State) (its
+//! copy in memory, with the effects of blocks that are not finalized), and [`history`] (what
+//! happened, which can be lost and rebuilt).
 
 mod error;
 mod folder;
 pub mod database;
+pub mod tree;
 mod state;
 pub mod history;
 
@@ -16,3 +18,4 @@ pub use error::StoreError;
 pub use folder::StateFolder;
 pub use history::History;
 pub use state::{State, Tip};
+pub use tree::Tree;

@@ -10,7 +10,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use soma_proof::RecordProof;
 use soma_protocol::{Amount, Changes, Hash, Key, MemoryState, Outcome, StateRead, tally::Tally};
+
+use crate::Tree;
 
 /// The last finalized block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +29,13 @@ struct Pending {
     parent: Hash,
     height: u64,
     outcome: Arc<Outcome>,
+    tree: Tree,
 }
 
 struct Inner {
     finalized: MemoryState,
+    /// The tree over its records.
+    tree: Tree,
     /// What the finalized state holds.
     tally: Tally,
     tip: Tip,
@@ -82,8 +88,9 @@ impl Inner {
 impl State {
     /// Starts from a finalized state.
     pub fn new(finalized: MemoryState, tip: Tip) -> Self {
-        let tally = Tally::of(&finalized);
-        Self { inner: RwLock::new(Inner { finalized, tally, tip, pending: HashMap::new() }) }
+        let (tree, tally) = (Tree::of(&finalized), Tally::of(&finalized));
+        let pending = HashMap::new();
+        Self { inner: RwLock::new(Inner { finalized, tree, tally, tip, pending }) }
     }
 
     // A panic while the lock is held comes from a reader's closure; the data is consistent.
@@ -119,12 +126,43 @@ impl State {
         inner.after(block).map(|view| f(&view))
     }
 
-    /// Keeps the outcome of `block` until it is finalized or no longer can be. Keeping it twice
-    /// is harmless.
-    pub fn keep(&self, block: Hash, parent: Hash, height: u64, outcome: Arc<Outcome>) {
+    /// The tree over the records after `block`, finalized or pending; `None` if the block is
+    /// unknown.
+    pub fn tree_after(&self, block: &Hash) -> Option<Tree> {
+        let inner = self.shared();
+        if *block == inner.tip.digest {
+            return Some(inner.tree.clone());
+        }
+        inner.pending.get(block).map(|pending| pending.tree.clone())
+    }
+
+    /// The root of the finalized state.
+    pub fn root(&self) -> Hash {
+        self.shared().tree.root()
+    }
+
+    /// What the records of these keys are in the finalized state, one proof for each until they are
+    /// longer than `bytes_max` together.
+    pub fn prove(&self, keys: &[Key], bytes_max: usize) -> (Tip, Vec<RecordProof>) {
+        let inner = self.shared();
+        let (mut proofs, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+        for key in keys {
+            let proof = inner.tree.prove(&inner.finalized, key);
+            bytes += proof.encode().len();
+            proofs.push(proof);
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        (inner.tip, proofs)
+    }
+
+    /// Keeps the outcome of `block`, and the tree that it leads to, until it is finalized or no
+    /// longer can be. Keeping it twice is harmless.
+    pub fn keep(&self, block: Hash, parent: Hash, height: u64, outcome: Arc<Outcome>, tree: Tree) {
         let mut inner = self.exclusive();
         if height > inner.tip.height {
-            inner.pending.insert(block, Pending { parent, height, outcome });
+            inner.pending.insert(block, Pending { parent, height, outcome, tree });
         }
     }
 
@@ -135,14 +173,19 @@ impl State {
         if inner.pending.get(block)?.parent != inner.tip.digest {
             return None;
         }
-        let Pending { height, outcome, .. } = inner.pending.remove(block)?;
+        let Pending { height, outcome, tree, .. } = inner.pending.remove(block)?;
         let Inner { finalized, tally, .. } = &mut *inner;
         tally.apply(finalized, &outcome.changes);
         finalized.apply(&outcome.changes);
+        let before = std::mem::replace(&mut inner.tree, tree);
         inner.tip = Tip { height, digest: *block };
         // Other blocks at this height are dropped now; their descendants go when their own height
         // is finalized.
-        inner.pending.retain(|_, pending| pending.height > height);
+        let lost: Vec<_> =
+            inner.pending.extract_if(|_, pending| pending.height <= height).collect();
+        // What only they have may be large: readers do not wait for it.
+        drop(inner);
+        drop((before, lost));
         Some(outcome)
     }
 
@@ -165,6 +208,7 @@ mod tests {
     use soma_protocol::{Changes, Hash, Key, MemoryState, Outcome};
 
     use super::{State, Tip};
+    use crate::Tree;
 
     const GENESIS: Hash = Hash([0; 32]);
     const KEYS: u8 = 4;
@@ -205,7 +249,9 @@ mod tests {
                 let (height, below, mut memory) = expected[*parent].clone();
                 let outcome = outcome(writes);
                 memory.apply(&outcome.changes);
-                state.keep(digest(at), below, height + 1, Arc::new(outcome));
+                let tree = state.tree_after(&below).unwrap().after(&outcome.changes);
+                prop_assert_eq!(tree.root(), Tree::of(&memory).root(), "block {}", at);
+                state.keep(digest(at), below, height + 1, Arc::new(outcome), tree);
                 expected.push((height + 1, digest(at), memory));
             }
             let reads = |block: &Hash| {
@@ -228,6 +274,7 @@ mod tests {
             for at in path.iter().rev() {
                 prop_assert!(state.finalize(&expected[*at].1).is_some());
                 prop_assert!(state.equals(&expected[*at].2));
+                prop_assert_eq!(state.root(), Tree::of(&expected[*at].2).root());
                 let (height, digest, _) = expected[*at];
                 prop_assert_eq!(state.tip(), Tip { height, digest });
             }
@@ -242,12 +289,13 @@ mod tests {
     fn only_one_block_of_a_height_is_finalized() {
         let state = State::new(MemoryState::default(), Tip { height: 0, digest: GENESIS });
         let (won, lost) = (digest(0), digest(1));
-        state.keep(won, GENESIS, 1, Arc::new(outcome(&[(0, Some(1))])));
-        state.keep(lost, GENESIS, 1, Arc::new(outcome(&[(0, Some(2))])));
+        let tree = Tree::default;
+        state.keep(won, GENESIS, 1, Arc::new(outcome(&[(0, Some(1))])), tree());
+        state.keep(lost, GENESIS, 1, Arc::new(outcome(&[(0, Some(2))])), tree());
         assert!(state.finalize(&won).is_some());
         assert!(state.finalize(&lost).is_none());
         assert_eq!(state.pending(), 0);
-        state.keep(lost, GENESIS, 1, Arc::new(outcome(&[])));
+        state.keep(lost, GENESIS, 1, Arc::new(outcome(&[])), tree());
         assert_eq!(state.pending(), 0, "its height is finalized");
     }
 }

@@ -106,6 +106,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/accounts/{address}/submissions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What became of the submissions of an account, newest first */
+        get: operations["account_submissions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/accounts/{address}/transactions": {
         parameters: {
             query?: never;
@@ -396,6 +413,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/handovers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The changes of the committee, each certified by the one before */
+        get: operations["handovers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/models": {
         parameters: {
             query?: never;
@@ -507,6 +541,23 @@ export interface paths {
         };
         /** Where pieces of data won first, in the order of the question */
         get: operations["pieces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/proof": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What records of the state are after the last finalized block, with proofs */
+        get: operations["proof"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1048,6 +1099,11 @@ export interface components {
             /** @description The stake with which a validator would get a seat if an epoch began now, in base units. */
             seat_to_take: components["schemas"]["Text"];
         };
+        /** @description What leads from a committee to later ones. */
+        Handovers: {
+            /** @description Each in hex, in order; none if the committee has not changed. */
+            handovers: string[];
+        };
         /** @description A model or a target in the plane of an [`EpochMap`], or data as a model sees it. */
         MapPoint: {
             /**
@@ -1350,6 +1406,20 @@ export interface components {
             paid_submitter: components["schemas"]["Text"];
             /** @description Who submitted the data. */
             submitter: components["schemas"]["Text"];
+        };
+        /**
+         * @description What records of the state are, and everything that shows it: `docs/protocol.md` defines the
+         *     bytes.
+         */
+        Proof: {
+            /** @description Its certificate, in hex. */
+            certificate: string;
+            /** @description Its header, in hex. */
+            header: string;
+            /** @description Height of the block whose state it is: the last finalized one. */
+            height: components["schemas"]["Text"];
+            /** @description For each key of the question, what shows its record, in hex. */
+            records: string[];
         };
         /** @description A proposal. */
         Proposal: {
@@ -2037,9 +2107,46 @@ export interface operations {
             };
         };
     };
+    account_submissions: {
+        parameters: {
+            query?: {
+                /** @description cursor of the last one seen */
+                after?: string;
+                /** @description 1 to 500 */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description soma1... */
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Event"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+        };
+    };
     account_transactions: {
         parameters: {
             query?: {
+                /** @description only those that the rules rejected */
+                rejected?: boolean;
                 /** @description `HEIGHT-INDEX` of the last one seen */
                 after?: string;
                 /** @description 1 to 500 */
@@ -2732,6 +2839,44 @@ export interface operations {
             };
         };
     };
+    handovers: {
+        parameters: {
+            query?: {
+                /** @description after this term */
+                after?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Handovers"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+        };
+    };
     models: {
         parameters: {
             query?: {
@@ -2939,6 +3084,44 @@ export interface operations {
                 };
             };
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+        };
+    };
+    proof: {
+        parameters: {
+            query: {
+                /** @description up to 64 keys in hex, separated by commas */
+                keys: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Proof"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -9,6 +9,8 @@ const STATUS_MS = 2_000;
 const STATUS_MAX_MS = 10_000;
 /** Pause before a lost stream is opened again. */
 const RETRY_MS = 1_500;
+/** A stream that brings nothing for so long has nothing of what was before it. */
+const QUIET_MS = 1_500;
 /** Events that the home page shows. */
 const RECENT_MAX = 60;
 /** Blocks before the last one whose events are shown at first. */
@@ -28,6 +30,8 @@ class Live {
     streaming = $state(false);
     /** Why the status is old, if it is. */
     problem = $state.raw<Problem>();
+    /** Whether the last events are known, if there are any. */
+    heard = $state(false);
     /** The last events, newest first. */
     recent = $state.raw<Event[]>([]);
     /** Names of models, by number. */
@@ -103,6 +107,7 @@ class Live {
                 this.#cursor = this.#resume(Number(this.status.height));
                 this.#stream = new AbortController();
                 this.streaming = true;
+                setTimeout(() => (this.heard = true), QUIET_MS);
                 try {
                     await follow(this.#cursor, (events) => this.#take(events), this.#stream.signal);
                 } catch {
@@ -126,6 +131,7 @@ class Live {
     }
 
     #take(events: Event[]): void {
+        this.heard = true;
         this.#cursor = events.at(-1)?.cursor ?? this.#cursor;
         this.recent = [...events.toReversed(), ...this.recent].slice(0, RECENT_MAX);
         const registered = events.filter((event) => event.event === "model_registered");

@@ -19,6 +19,7 @@ interface Handle {
     kind?: string;
     name: string;
     getFile(): Promise<File>;
+    isSameEntry(other: Handle): Promise<boolean>;
 }
 
 type Picker = (options: { multiple: boolean }) => Promise<Handle[]>;
@@ -30,8 +31,8 @@ export class OpenRun {
     version = $state(0);
     shown = $state(true);
     problem = $state("");
-    /** Whether the file is read again as it grows. */
-    readonly follows: boolean;
+    /** The file, if it is read again as it grows. */
+    readonly handle: Handle | undefined;
 
     log = new RunLog();
     #source: () => Promise<File>;
@@ -39,11 +40,15 @@ export class OpenRun {
     #decoder = new TextDecoder();
     #busy = false;
 
-    constructor(number: number, name: string, source: () => Promise<File>, follows: boolean) {
+    constructor(number: number, name: string, source: () => Promise<File>, handle?: Handle) {
         this.number = number;
         this.name = name;
         this.#source = source;
-        this.follows = follows;
+        this.handle = handle;
+    }
+
+    get follows(): boolean {
+        return this.handle !== undefined;
     }
 
     /** The name of its color in the style. */
@@ -106,7 +111,7 @@ class Runs {
         if (!picker) return false;
         try {
             for (const handle of await picker.call(window, { multiple: true }))
-                this.#follow(handle);
+                await this.#follow(handle);
         } catch {
             // Nothing was chosen.
         }
@@ -115,7 +120,7 @@ class Runs {
 
     /** Opens files that cannot be followed. */
     add(files: Iterable<File>): void {
-        for (const file of files) this.#open(file.name, () => Promise.resolve(file), false);
+        for (const file of files) this.#open(file.name, () => Promise.resolve(file));
     }
 
     /** Opens what was dropped, and follows it where the browser can. */
@@ -130,7 +135,7 @@ class Runs {
             }));
         for (const { file, handle } of dropped) {
             const found = await handle.catch(() => null);
-            if (found?.kind === "file") this.#follow(found);
+            if (found?.kind === "file") await this.#follow(found);
             else if (file) this.add([file]);
         }
     }
@@ -148,11 +153,14 @@ class Runs {
         return () => clearInterval(timer);
     }
 
-    #follow(handle: Handle): void {
-        this.#open(handle.name, () => handle.getFile(), true);
+    /** Opens a file, unless it is followed already. */
+    async #follow(handle: Handle): Promise<void> {
+        for (const { handle: other } of this.list)
+            if (other && (await other.isSameEntry(handle))) return;
+        this.#open(handle.name, () => handle.getFile(), handle);
     }
 
-    #open(name: string, source: () => Promise<File>, follows: boolean): void {
+    #open(name: string, source: () => Promise<File>, handle?: Handle): void {
         // A file that is opened again takes the place of what was read of it before.
         const before = this.list.find((run) => run.name === name && !run.follows);
         if (!before && this.list.length >= RUNS_MAX) {
@@ -161,7 +169,7 @@ class Runs {
         }
         this.notice = "";
         const number = before?.number ?? this.#free();
-        const run = new OpenRun(number, name, source, follows);
+        const run = new OpenRun(number, name, source, handle);
         this.list = before
             ? this.list.map((open) => (open === before ? run : open))
             : [...this.list, run];

@@ -5,15 +5,16 @@ use std::path::Path;
 use crate::tree::{File, Manifest};
 
 /// The crates from bottom to top, each with the crates that it may depend on.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("soma-codes", &[]),
     ("soma-os", &[]),
     ("soma-architecture", &["soma-codes"]),
     ("soma-protocol", &["soma-codes", "soma-architecture"]),
+    ("soma-proof", &["soma-protocol"]),
     ("soma-model", &["soma-codes", "soma-os", "soma-architecture"]),
-    ("soma-store", &["soma-codes", "soma-os", "soma-protocol"]),
-    ("soma-engine", &["soma-codes", "soma-os", "soma-protocol", "soma-store"]),
-    ("soma-sdk", &["soma-codes", "soma-os", "soma-architecture", "soma-protocol"]),
+    ("soma-store", &["soma-codes", "soma-os", "soma-protocol", "soma-proof"]),
+    ("soma-engine", &["soma-codes", "soma-os", "soma-protocol", "soma-proof", "soma-store"]),
+    ("soma-sdk", &["soma-codes", "soma-os", "soma-architecture", "soma-protocol", "soma-proof"]),
     (
         "soma-compete",
         &["soma-codes", "soma-os", "soma-architecture", "soma-protocol", "soma-model", "soma-sdk"],

@@ -18,7 +18,7 @@ const FLOATLESS: [&str; 4] =
 /// Names that say nothing about a file's content.
 const EMPTY_NAMES: [&str; 4] = ["utils", "common", "helpers", "misc"];
 
-const SOURCES: [&str; 4] = ["rs", "py", "toml", "sh"];
+const SOURCES: [&str; 8] = ["rs", "py", "toml", "sh", "cu", "cuh", "cpp", "hpp"];
 
 pub(super) fn check(files: &[File]) -> Vec<String> {
     files.iter().flat_map(file).collect()
@@ -100,7 +100,21 @@ fn names_a_float(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::names_a_float;
+    use super::{check, names_a_float};
+    use crate::tree::File;
+
+    #[test]
+    fn a_line_that_is_too_long_or_not_ascii_is_found_in_every_kind_of_source() {
+        for name in ["a.rs", "a.py", "a.toml", "a.sh", "a.cu", "a.cuh", "a.cpp", "a.hpp"] {
+            let faults = |line: String| {
+                let text = format!("//! A file.\n{line}\n");
+                check(&[File { path: name.into(), text }])
+            };
+            assert!(faults("x".repeat(100)).is_empty(), "{name}");
+            assert_eq!(faults("x".repeat(101)).len(), 1, "{name}");
+            assert_eq!(faults("\u{e4}".to_owned()).len(), 1, "{name}");
+        }
+    }
 
     #[test]
     fn a_float_is_found_in_code_and_not_in_comments_or_longer_words() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use soma_codes::{Code, Coded as _, Exit};
-use soma_model::{CardInfo, DeviceFault, Error as ModelError, KernelChoice};
+use soma_model::{CardInfo, DeviceChoice, DeviceFault, Error as ModelError, KernelChoice};
 use soma_node::NodeFolder;
 use soma_protocol::{ConsensusKey, Hash};
 use soma_sdk::Trust;
@@ -68,7 +68,7 @@ impl Check {
 impl Doctor {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         let home = Home::find(global)?;
-        let mut checks = vec![kernels(), device(), keys(&home.keys())];
+        let mut checks = vec![kernels(), device(CardInfo::find(0)), keys(&home.keys())];
         match &self.dir {
             Some(dir) => checks.extend(node(dir, global)),
             None => checks.push(disk(&std::env::temp_dir())),
@@ -98,19 +98,49 @@ fn kernels() -> Check {
     }
 }
 
-/// Which device can compute scores, and why not a card.
-fn device() -> Check {
-    match CardInfo::find(0) {
-        Ok(CardInfo { index, name }) => Check::ok(
+/// Whether a card can compute scores, and why not. A processor always can, so only a card that
+/// computes wrongly is a problem.
+fn device(found: std::result::Result<CardInfo, ModelError>) -> Check {
+    match found {
+        Ok(CardInfo { index, name, free_bytes }) => Check::ok(
             "device",
-            format!("cuda:{index} ({name}) can compute scores, with the same bits: --device auto"),
+            format!(
+                "cuda:{index} ({name}, {} MiB free) computes scores, the same as this processor, \
+                 with --device auto",
+                free_bytes >> 20
+            ),
         ),
-        Err(ModelError::Device(fault @ DeviceFault::Unequal { .. })) => Check::problem(
-            "device",
-            format!("this processor computes scores: {fault}"),
-            "report it; scores are right all the same, because the card is not used",
+        Err(ModelError::Device(fault)) if fault.is_absence() => {
+            Check::ok("device", format!("this processor computes scores: {fault}"))
+        }
+        Err(error) => {
+            let found = format!("this processor computes scores, no card: {}", reason(&error));
+            let is_wrong = matches!(error, ModelError::Device(DeviceFault::Unequal { .. }));
+            Check { ok: !is_wrong, ..Check::problem("device", found, error.hint()) }
+        }
+    }
+}
+
+/// The card that audits are to use, if one is named: without it, the node does not start.
+fn audit_device(choice: DeviceChoice) -> Option<Check> {
+    let DeviceChoice::Cuda(index) = choice else {
+        return None;
+    };
+    Some(match CardInfo::find(index) {
+        Ok(CardInfo { name, .. }) => Check::ok("audits", format!("{choice} ({name})")),
+        Err(error) => Check::problem(
+            "audits",
+            format!("audits cannot use {choice}: {}", reason(&error)),
+            format!("{}; or set audit_device to \"auto\" in config.toml", error.hint()),
         ),
-        Err(error) => Check::ok("device", format!("this processor computes scores: {error}")),
+    })
+}
+
+/// Why a card cannot compute.
+fn reason(error: &ModelError) -> String {
+    match error {
+        ModelError::Device(fault) => fault.to_string(),
+        error => error.to_string(),
     }
 }
 
@@ -159,6 +189,7 @@ fn node(dir: &Path, global: &Global) -> Vec<Check> {
     };
     checks.push(Check::ok("folder", format!("a node of {}", folder.genesis().chain)));
     let settings = folder.settings();
+    checks.extend(audit_device(settings.audit_device));
     checks.push(port("api", settings.api));
     checks.push(port("listen", settings.listen));
     for peer in &settings.peers {
@@ -334,5 +365,31 @@ fn clock(global: &Global, output: &Output) -> Check {
             format!("{behind_ms} ms behind block {}", status.height),
             "synchronize the clock with NTP: this node votes late on blocks",
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_that_cannot_compute_is_told_with_the_reason_and_what_to_do() {
+        let failed = DeviceFault::Failed { call: "cuInit", reason: "unknown error".to_owned() };
+        let compiled = DeviceFault::Kernels { reason: "unsupported toolchain".to_owned() };
+        let differs = DeviceFault::Unequal { name: "X1".to_owned(), what: "products" };
+        for (fault, ok, reason, hint) in [
+            (DeviceFault::NoDriver, true, "no NVIDIA driver is installed", None),
+            (failed, true, "unknown error", Some("nvidia-smi")),
+            (compiled, true, "cannot compile the kernels: unsupp", Some("update NVIDIA's driver")),
+            (DeviceFault::OutOfMemory, true, "too little free memory", Some("nvidia-smi")),
+            (differs, false, "`X1` does not compute as the reference does", Some("report it")),
+        ] {
+            let check = device(Err(fault.into()));
+            assert_eq!(check.ok, ok, "{check:?}");
+            assert!(check.found.contains(reason), "{check:?}");
+            assert!(check.found.starts_with("this processor computes scores"), "{check:?}");
+            assert_eq!(check.hint.is_some(), hint.is_some(), "{check:?}");
+            assert!(hint.is_none_or(|hint| check.line().contains(hint)), "{check:?}");
+        }
     }
 }

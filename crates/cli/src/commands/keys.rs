@@ -129,13 +129,16 @@ impl Keys {
                 }
                 let width = all.iter().map(|key| key.name.len()).max().unwrap_or(0);
                 let line = |key: &KeyFacts| {
-                    let kept = if key.encrypted { "encrypted" } else { "local" };
-                    format!("{:width$}  {}  {kept}\n", key.name, key.address)
+                    let kept = if key.encrypted { "" } else { " *" };
+                    format!("{:width$}  {}{kept}\n", key.name, key.address)
                 };
                 if all.is_empty() {
                     output.say("no keys yet; create one with `soma keys new`");
                 }
                 output.result(all.iter().map(line).collect::<String>(), &all)?;
+                if all.iter().any(|key| !key.encrypted) {
+                    output.say("* not encrypted: for local networks only");
+                }
                 match errors.len() {
                     0 => Ok(()),
                     count => {

@@ -177,9 +177,18 @@ impl ModelCommand {
                 ));
                 output.value("model", id, &model)
             }
-            Self::Commit(publish) => publish.commit(global, output).await.map(drop),
-            Self::Publish(publish) => publish.publish(global, output).await,
-            Self::Reveal { model } => reveal(global, model.map(ModelId), output).await,
+            Self::Commit(publish) => {
+                let commit = async || publish.commit(global, output).await.map(drop);
+                network::while_due(global, output, commit).await
+            }
+            Self::Publish(publish) => {
+                let publish = async || publish.publish(global, output).await;
+                network::while_due(global, output, publish).await
+            }
+            Self::Reveal { model } => {
+                let reveal = async || reveal(global, model.map(ModelId), output).await;
+                network::while_due(global, output, reveal).await
+            }
             Self::List => {
                 let models = network::client(global, output)?.models().await?;
                 if models.is_empty() {
@@ -221,7 +230,7 @@ impl Publish {
         &self,
         global: &Global,
         output: &'a Output,
-    ) -> Result<(Competitor<'a>, Epoch)> {
+    ) -> Result<(Competitor<'a>, ModelId, Epoch)> {
         let competitor = network::competitor(global, output).await?;
         let id = self.model(&competitor.sender).await?;
         let (number, spec) = self.architecture(&competitor.sender).await?;
@@ -245,12 +254,11 @@ impl Publish {
             reveal_epoch: epoch.0,
         };
         output.value("weights hash", weights_hash, &committed)?;
-        Ok((competitor, epoch))
+        Ok((competitor, id, epoch))
     }
 
     async fn publish(&self, global: &Global, output: &Output) -> Result {
-        let (competitor, epoch) = self.commit(global, output).await?;
-        let id = self.model(&competitor.sender).await?;
+        let (competitor, id, epoch) = self.commit(global, output).await?;
         competitor.deliver(|due| is_reveal(due, Some(id))).await?;
         output.done(format_args!("model {id} is public from epoch {epoch} on"));
         Ok(())

@@ -114,7 +114,7 @@ fn describe(status: &types::Status) -> String {
     let ready = if status.ready { "ready" } else { "NOT READY" };
     let conserved = if supply.conserved { "conserved" } else { "NOT CONSERVED" };
     format!(
-        "chain    {} ({})\nheight   {}\nepoch    {}, phase {}, {left}\nmodels   {} active\n\
+        "chain    {}\n         {}\nheight   {}\nepoch    {}, phase {}, {left}\nmodels   {} active\n\
          targets  {} open\npool     {} transactions{tip}\npeers    {} connected\naudits   {}\n\
          supply   {} in the reserve, {} held, {} burned: {conserved}\nnode     {ready}{troubles}",
         status.chain,

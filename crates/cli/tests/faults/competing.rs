@@ -366,6 +366,7 @@ async fn live_through(seed: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_bond_or_rent_is_lost_and_no_result_is_wrong_whatever_fails_for_a_while() {
     for seed in crate::seeds() {
+        eprintln!("seed {seed}");
         let lived = tokio::time::timeout(4 * PATIENCE, Box::pin(live_through(seed))).await;
         assert!(lived.is_ok(), "seed {seed} takes too long");
     }

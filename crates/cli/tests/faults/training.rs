@@ -126,6 +126,7 @@ fn a_training_run_ends_with_the_same_weights_whatever_happens_to_it() {
     let (weights, losses) = (undisturbed.weights(), undisturbed.losses());
     let losses: BTreeMap<u64, Value> = losses.into_iter().collect();
     for seed in crate::seeds() {
+        eprintln!("seed {seed}");
         let (rng, desk) = (Rng::new(seed), Desk::new());
         let mut spoiled = false;
         for attempt in 0..DISTURBED + 3 {

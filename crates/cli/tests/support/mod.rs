@@ -18,7 +18,8 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Variables that a user may have set.
-const SETTINGS: [&str; 17] = [
+const SETTINGS: [&str; 18] = [
+    "SOMA_VERIFY",
     "SOMA_URL",
     "SOMA_CA",
     "SOMA_KEY",

@@ -8,11 +8,13 @@ mod audits;
 #[cfg(test)]
 mod committee;
 #[cfg(test)]
-mod guide;
+mod guides;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod network;
+#[cfg(test)]
+mod start_a_network;
 #[cfg(test)]
 mod survival;
 #[cfg(test)]

@@ -16,7 +16,8 @@ macro_rules! client {
         "check with `soma status` whether the node is busy or behind";
     Network = "network", Network:
         "The node cannot be reached, or the connection was interrupted.",
-        "check that the node is running and that the URL is right";
+        "check that the node is running and that the URL is right, or start a network on this \
+         machine with `soma localnet`";
     NotANode = "not_a_node", Network:
         "The answer does not come from a soma node.",
         "check the URL";
@@ -54,6 +55,24 @@ macro_rules! client {
     OtherChain = "other_chain", Verification:
         "The node is one of another chain than this key signs for. Nothing was signed.",
         "check --url; to sign for the other chain, pass its id with --chain";
+    AnswerUnproved = "answer_unproved", Verification:
+        "The node does not prove what it says about the state of the chain: the proof is \
+         malformed, incomplete, or does not lead to the root of the state. Nothing of it was used.",
+        "use another node with --url, and tell the operator of this one";
+    BlockNotCertified = "block_not_certified", Verification:
+        "The block that the node's answer rests on is not certified by the committee of this \
+         chain, as the changes of committees since genesis name it. Nothing of the answer was \
+         used.",
+        "use another node with --url, and compare the chain's id with somebody else's";
+    BlockOfAnotherTime = "block_of_another_time", Verification:
+        "The block that the node's answer rests on is certified, but of another time than this \
+         machine's clock shows: the node is far behind or hides what has changed since, the \
+         network has halted, or the clock is wrong.",
+        "check this machine's clock, and ask another node with --url";
+    ChainUnknown = "chain_unknown", Usage:
+        "Answers are verified from the genesis of a chain on, and nothing says of which chain.",
+        "name it with --chain ID; `soma status` shows what a node says, somebody whom you trust \
+         knows whether it is true";
     NodesDisagree = "nodes_disagree", Verification:
         "Two nodes tell different things about the chain. Nothing was submitted.",
         "find out which node is wrong or behind, and use others";

@@ -20,7 +20,7 @@ use soma_protocol::{
 };
 use soma_store::{
     State,
-    database::{self, Databases, StateCommitment},
+    database::{self, Databases, LogCommitment},
     history::FinalizedBlock,
 };
 use tokio::sync::SetOnce;
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     Pool,
-    block::{Block, Context, Header, hash},
+    block::{Block, Context, Header, StateCommitment, hash},
     scheme::Scheme,
     settings::Deviation,
 };
@@ -99,8 +99,8 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
     type Provider = ();
     type Input = Draft;
 
-    fn sync_targets(block: &Block) -> StateCommitment {
-        block.header().state.clone()
+    fn sync_targets(block: &Block) -> LogCommitment {
+        block.header().state.log.clone()
     }
 
     async fn genesis(&mut self) -> Block {
@@ -132,20 +132,27 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         if matches!(self.core.rules.deviation, Deviation::Stuffs) {
             included.extend(refused.into_iter().map(|refused| refused.transaction));
         }
+        let outcome = Arc::new(outcome);
+        let tree = state.tree_after(&hash(parent.digest()))?.grow(&outcome);
         let merkleized = merkleize::<E>(batches, info.height, &outcome.changes).await;
+        let tree = tree.done();
         let header = Header {
             context,
             parent: parent.digest(),
             height,
             timestamp_ms,
             proposer,
-            state: database::commitment::<E>(&merkleized),
+            state: StateCommitment {
+                root: Digest(tree.root().0),
+                log: database::commitment::<E>(&merkleized),
+            },
             seats,
             transactions: Digest::EMPTY,
         };
         let transactions = included.into_iter().map(VerifiedTransaction::into_signed).collect();
         let block = Block::new(header, transactions);
-        state.keep(hash(block.digest()), hash(parent.digest()), info.height, Arc::new(outcome));
+        let (digest, parent) = (hash(block.digest()), hash(parent.digest()));
+        state.keep(digest, parent, info.height, outcome, tree);
         Some(Proposed { block, merkleized })
     }
 
@@ -178,8 +185,15 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         if seats != block.header().seats {
             return None;
         }
+        let outcome = Arc::new(outcome);
+        let tree = state.tree_after(&parent)?.grow(&outcome);
         let merkleized = merkleize::<E>(batches, info.height, &outcome.changes).await;
-        state.keep(digest, parent, info.height, Arc::new(outcome));
+        let tree = tree.done();
+        // The library compares the log, and nothing else.
+        if tree.root().0 != block.header().state.root.0 {
+            return None;
+        }
+        state.keep(digest, parent, info.height, outcome, tree);
         Some(merkleized)
     }
 

@@ -11,48 +11,24 @@ use std::{
 
 use commonware_consensus::types::Epoch;
 use commonware_cryptography::{
-    Hasher as _,
-    blake3::{Blake3, Digest},
+    blake3::Digest,
     certificate::{Provider, Scoped},
     ed25519::{PrivateKey, PublicKey},
 };
 use commonware_parallel::Sequential;
 use commonware_utils::ordered::Set;
 use rand_core::CryptoRng;
-use soma_protocol::{
-    Address, ConsensusKey, Hash, Seat, StateRead, evidence, read, record::Validator,
-};
+pub(crate) use soma_proof::{Voter, voters};
+use soma_protocol::{Address, Hash, StateRead, evidence, read, record::Validator};
 use tokio::sync::watch;
 
 use crate::{
     block::Certificate, calendar::Calendar, keys::public_key, links::Registered, scheme::Scheme,
 };
 
-/// What consensus needs of a seat. It counts seats: their stakes, which change in every epoch, are
-/// neither in headers nor in handovers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Voter {
-    /// The key that votes.
-    pub(crate) consensus_key: ConsensusKey,
-    /// The account behind it.
-    pub(crate) validator: Address,
-}
-
-/// What consensus needs of these seats.
-pub(crate) fn voters(seats: &[Seat]) -> Vec<Voter> {
-    let voter =
-        |seat: &Seat| Voter { consensus_key: seat.consensus_key, validator: seat.validator };
-    seats.iter().map(voter).collect()
-}
-
 /// The digest of a committee that a header carries.
 pub(crate) fn digest_of(voters: &[Voter]) -> Digest {
-    let mut bytes = Vec::with_capacity(64 * voters.len());
-    for voter in voters {
-        bytes.extend_from_slice(&voter.consensus_key.0);
-        bytes.extend_from_slice(&voter.validator.0);
-    }
-    Blake3::hash(&[b"soma seats", &bytes])
+    Digest(soma_proof::digest_of(voters).0)
 }
 
 /// The committee of one term.
@@ -99,6 +75,11 @@ impl Committees {
             by_term: RwLock::default(),
             registered: watch::Sender::default(),
         }))
+    }
+
+    /// The chain whose votes they are.
+    pub(crate) fn chain(&self) -> Hash {
+        self.0.chain
     }
 
     pub(crate) fn calendar(&self) -> Calendar {

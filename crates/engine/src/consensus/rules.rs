@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use commonware_cryptography::ed25519::PublicKey;
+use commonware_cryptography::{blake3::Digest, ed25519::PublicKey};
 use commonware_runtime::Spawner;
 use commonware_storage::Context as StorageContext;
+use soma_proof::EMPTY;
 use soma_protocol::{
     Address, BlockInfo, Built, Changes, Genesis, Hash, InvalidBlock, MemoryState, Outcome, Ruleset,
     StateRead, VerifiedTransaction, read, verify_batch,
@@ -15,7 +16,7 @@ use soma_store::{database, history::FinalizedBlock};
 use super::committees::{Voter, digest_of, voters};
 use crate::{
     EngineError, Pool,
-    block::{Block, hash},
+    block::{Block, StateCommitment, hash},
     keys::public_key,
     settings::Deviation,
 };
@@ -42,7 +43,9 @@ impl Rules {
     ) -> Result<Self, EngineError> {
         let chain = genesis.chain_id();
         let (leader, proposer) = first_validator(genesis)?;
-        let empty = database::empty_commitment::<E>();
+        // No state yet: block 1 writes that of genesis.
+        let log = database::empty_commitment::<E>();
+        let empty = StateCommitment { root: Digest(EMPTY.0), log };
         let genesis_changes = genesis.state()?;
         let seats = digest_of(&voters(&read::committee(&memory_of(&genesis_changes)).seats));
         let timestamp_ms = genesis.timestamp_ms;

@@ -19,7 +19,7 @@ use commonware_storage::{
 use commonware_utils::{NZU64, NZUsize};
 use soma_store::{
     StoreError,
-    database::{self, Operation, Qmdb, StateCommitment},
+    database::{self, LogCommitment, Operation, Qmdb},
 };
 
 use super::{
@@ -64,7 +64,7 @@ pub(crate) struct StateFetcher<E> {
     sink: Arc<dyn Sink>,
     /// The block whose state it is.
     height: u64,
-    commitment: StateCommitment,
+    commitment: LogCommitment,
     received: Arc<Mutex<Received>>,
 }
 
@@ -74,7 +74,7 @@ impl<E: Spawner + StorageContext> StateFetcher<E> {
         peers: Arc<Peers<E>>,
         sink: Arc<dyn Sink>,
         height: u64,
-        commitment: StateCommitment,
+        commitment: LogCommitment,
     ) -> Self {
         Self { clock, peers, sink, height, commitment, received: Arc::default() }
     }

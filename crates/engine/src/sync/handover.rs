@@ -2,24 +2,25 @@
 //!
 //! The header of the last block of a term commits to the seats decided so far; they take office two
 //! terms later. A [`Handover`] is this header, the certificate of the block, and the seats. A
-//! [`HandoverVerifier`] follows handovers from genesis, verifying each with the committee that
-//! earlier ones name, so it trusts nothing but genesis. A [`HandoverStore`] keeps a node's
-//! handovers permanently. Nothing here uses the network.
+//! [`HandoverVerifier`] follows handovers from genesis as [`soma_proof`] does, and so as every
+//! client does: it trusts nothing but genesis. A [`HandoverStore`] keeps a node's handovers
+//! permanently. Nothing here uses the network.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use commonware_codec::{
-    Buf, EncodeSize, Error as CodecError, FixedSize, RangeCfg, Read, ReadExt as _, Write,
+    Buf, Encode as _, EncodeSize, Error as CodecError, FixedSize, RangeCfg, Read, ReadExt as _,
+    Write,
 };
 use commonware_consensus::{marshal::Identifier as BlockId, types::Height};
-use commonware_cryptography::{Digestible as _, blake3::Digest};
+use commonware_cryptography::Digestible as _;
 use commonware_runtime::{BufMut, buffer::paged::CacheRef};
 use commonware_storage::{
     Context as StorageContext,
     archive::{Archive as _, Identifier},
 };
-use rand_core::CryptoRng;
-use soma_protocol::{Address, ConsensusKey, read};
+pub(crate) use soma_proof::InvalidHandover;
+use soma_protocol::{Address, ConsensusKey, Hash, read};
 use soma_store::State;
 use tokio::sync::Mutex;
 
@@ -28,7 +29,7 @@ use crate::{
     archives::{Archive, open_archive},
     block::{Certificate, Header},
     consensus::{
-        committees::{Committee, Committees, Voter, digest_of, voters},
+        committees::{Committee, Committees, Voter, voters},
         components::MarshalMailbox,
     },
     limits::{SEATS_MAX, SECTION_BLOCKS},
@@ -98,87 +99,44 @@ impl Read for Handover {
     }
 }
 
-/// Why a handover is invalid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InvalidHandover {
-    #[error("block {height} does not end a later term than the last handover")]
-    OutOfPlace { height: u64 },
-    #[error("the certificate of block {height} is not signed by the committee of its term")]
-    Certificate { height: u64 },
-    #[error("the header of block {height} commits to different seats")]
-    Seats { height: u64 },
-}
-
 /// Follows committees from genesis along verified handovers.
 pub(crate) struct HandoverVerifier {
     committees: Committees,
-    /// Committees and the digests of their seats, by the first term in which they hold office.
-    by_term: BTreeMap<u64, (Digest, Arc<Committee>)>,
-    /// The term of the last handover.
-    reached: Option<u64>,
+    followed: soma_proof::Committees,
 }
 
 impl HandoverVerifier {
     /// Starts with the voters of genesis; `committees` turns voters into committees.
     pub(crate) fn new(committees: Committees, genesis: &[Voter]) -> Self {
-        let first = Arc::new(committees.committee(genesis));
-        Self {
-            committees,
-            by_term: BTreeMap::from([(0, (digest_of(genesis), first))]),
-            reached: None,
-        }
+        let term_blocks = committees.calendar().term_blocks();
+        let followed = soma_proof::Committees::new(committees.chain(), term_blocks, genesis);
+        Self { committees, followed }
     }
 
     /// The committee of a term, as the verified handovers name it.
-    pub(crate) fn at(&self, term: u64) -> Option<Arc<Committee>> {
-        let (_, (_, committee)) = self.by_term.range(..=term).next_back()?;
-        Some(Arc::clone(committee))
+    pub(crate) fn at(&self, term: u64) -> Arc<Committee> {
+        Arc::new(self.committees.committee(self.followed.at(term)))
     }
 
     /// The term of the last handover.
     pub(crate) fn reached(&self) -> Option<u64> {
-        self.reached
+        self.followed.reached()
     }
 
     /// The digest of the most recently decided seats.
-    pub(crate) fn decided(&self) -> Option<Digest> {
-        let (_, (digest, _)) = self.by_term.last_key_value()?;
-        Some(*digest)
+    pub(crate) fn decided(&self) -> Option<Hash> {
+        self.followed.decided()
     }
 
     /// Verifies the next handover and continues from it.
     ///
     /// # Errors
     /// [`InvalidHandover`]; the verifier is unchanged.
-    pub(crate) fn verify(
-        &mut self,
-        random: &mut impl CryptoRng,
-        next: &Handover,
-    ) -> Result<(), InvalidHandover> {
-        let height = next.height();
-        let calendar = self.committees.calendar();
-        let term = calendar.term_of(height);
-        let advances = self.reached.is_none_or(|reached| reached < term);
-        if !advances || !calendar.ends_with(height) {
-            return Err(InvalidHandover::OutOfPlace { height });
-        }
-        let digest = next.header.digest();
-        let certified = self
-            .at(term)
-            .is_some_and(|committee| committee.certifies(random, &next.certificate, digest, term));
-        if !certified {
-            return Err(InvalidHandover::Certificate { height });
-        }
-        let seats = digest_of(&next.voters);
-        if seats != next.header.seats {
-            return Err(InvalidHandover::Seats { height });
-        }
-        self.reached = Some(term);
-        if self.decided() != Some(seats) {
-            let committee = Arc::new(self.committees.committee(&next.voters));
-            self.by_term.insert(term + 2, (seats, committee));
-        }
-        Ok(())
+    pub(crate) fn verify(&mut self, next: &Handover) -> Result<(), InvalidHandover> {
+        // One that is read differently there is not what this committee signed.
+        let malformed = InvalidHandover::Certificate { height: next.height() };
+        let next = soma_proof::Handover::decode(&next.encode()).ok_or(malformed)?;
+        self.followed.follow(&next)
     }
 
     /// Verifies all handovers of a node.
@@ -187,12 +145,11 @@ impl HandoverVerifier {
     /// [`EngineError::Certificate`] if one is invalid; [`EngineError::Stopped`] if the disk fails.
     pub(crate) async fn verify_all<E: StorageContext>(
         &mut self,
-        mut random: impl CryptoRng,
         handovers: &HandoverStore<E>,
     ) -> Result<(), EngineError> {
-        while let Some(next) = handovers.after(self.reached).await? {
+        while let Some((_, next)) = handovers.after(self.reached()).await? {
             let height = next.height();
-            self.verify(&mut random, &next).map_err(|_| EngineError::Certificate { height })?;
+            self.verify(&next).map_err(|_| EngineError::Certificate { height })?;
         }
         Ok(())
     }
@@ -225,16 +182,24 @@ impl<E: StorageContext> HandoverStore<E> {
         Ok(())
     }
 
-    /// The first handover after a term, or the first of all.
-    pub(crate) async fn after(&self, term: Option<u64>) -> Result<Option<Handover>, EngineError> {
+    /// The first handover after a term, or the first of all, with its term.
+    pub(crate) async fn after(
+        &self,
+        term: Option<u64>,
+    ) -> Result<Option<(u64, Handover)>, EngineError> {
         let slot = self.0.lock().await;
         let archive = slot.as_ref().ok_or_else(write_failed)?;
-        let from = term.map_or(0, |term| term + 1);
+        // Whoever asks names the term.
+        let Some(from) = term.map_or(Some(0), |term| term.checked_add(1)) else {
+            return Ok(None);
+        };
         let Some((start, _)) = archive.ranges_from(from).next() else {
             return Ok(None);
         };
-        let handover = archive.get(Identifier::Index(start.max(from))).await;
-        handover.map_err(EngineError::stopped)
+        let found = start.max(from);
+        let handover = archive.get(Identifier::Index(found)).await;
+        let handover = handover.map_err(EngineError::stopped)?;
+        Ok(handover.map(|handover| (found, handover)))
     }
 }
 
@@ -249,14 +214,19 @@ pub(crate) mod samples {
         simplex::types::{Finalization, Finalize, Proposal},
         types::{Epoch, Height, Round, View},
     };
-    use commonware_cryptography::{Digest as _, Digestible as _, Signer as _, ed25519::PrivateKey};
+    use commonware_cryptography::{
+        Digest as _, Digestible as _, Signer as _, blake3::Digest, ed25519::PrivateKey,
+    };
     use commonware_parallel::Sequential;
     use commonware_utils::{non_empty, non_empty_range};
     use soma_protocol::Hash;
-    use soma_store::database::StateCommitment;
+    use soma_store::database::LogCommitment;
 
-    use super::{Address, Committees, Digest, Handover, Header, Voter, digest_of};
-    use crate::{calendar::Calendar, keys::consensus_key, leases::holder::Permit};
+    use super::{Address, Committees, Handover, Header, Voter};
+    use crate::{
+        block::StateCommitment, calendar::Calendar, consensus::committees::digest_of,
+        keys::consensus_key, leases::holder::Permit,
+    };
 
     fn key(seed: u64) -> PrivateKey {
         PrivateKey::from_seed(seed)
@@ -292,10 +262,13 @@ pub(crate) mod samples {
             height: Height::new(Calendar::default().last_of(term)),
             timestamp_ms: 7,
             proposer: Address([3; 32]),
-            state: StateCommitment::new(
-                Digest([4; 32]),
-                non_empty_range!(3_u64.into(), 70_u64.into()),
-            ),
+            state: StateCommitment {
+                root: Digest([4; 32]),
+                log: LogCommitment::new(
+                    Digest([8; 32]),
+                    non_empty_range!(3_u64.into(), 70_u64.into()),
+                ),
+            },
             seats: digest_of(&voters(named.clone())),
             transactions: Digest([5; 32]),
         };
@@ -317,46 +290,72 @@ pub(crate) mod samples {
 
 #[cfg(test)]
 mod tests {
-    use commonware_codec::{Copying, DecodeExt as _, Encode as _};
-    use commonware_runtime::{Runner as _, Supervisor as _, deterministic};
-
     use super::{
-        Handover, HandoverVerifier, InvalidHandover, digest_of,
+        Handover, HandoverVerifier, InvalidHandover,
         samples::{committees, handover, voters},
     };
+    use crate::consensus::committees::digest_of;
+    use commonware_codec::{Copying, DecodeExt as _, Encode as _};
+    use commonware_cryptography::Digestible as _;
 
     #[test]
     fn only_handovers_signed_by_the_committee_of_their_term_are_valid() {
-        deterministic::Runner::default().start(|context| async move {
-            let mut random = context.child("verifier");
-            let mut verifier = HandoverVerifier::new(committees(99), &voters(0..4));
-            let first = handover(1, 0..4, 0..3, 1..5);
-            verifier.verify(&mut random, &first).unwrap();
-            // The old committee is in office in term 2, the new one from term 3 on.
-            let second = handover(2, 0..4, 1..4, 2..6);
-            verifier.verify(&mut random, &second).unwrap();
-            let usurper = handover(3, 0..4, 0..3, 0..4);
-            let height = usurper.height();
-            assert_eq!(
-                verifier.verify(&mut random, &usurper),
-                Err(InvalidHandover::Certificate { height })
-            );
-            verifier.verify(&mut random, &handover(3, 1..5, 1..4, 2..6)).unwrap();
-            verifier.verify(&mut random, &handover(9, 2..6, 3..6, 2..6)).unwrap();
-            assert_eq!(verifier.reached(), Some(9));
+        let mut verifier = HandoverVerifier::new(committees(99), &voters(0..4));
+        let first = handover(1, 0..4, 0..3, 1..5);
+        verifier.verify(&first).unwrap();
+        // The old committee is in office in term 2, the new one from term 3 on.
+        let second = handover(2, 0..4, 1..4, 2..6);
+        verifier.verify(&second).unwrap();
+        let usurper = handover(3, 0..4, 0..3, 0..4);
+        let height = usurper.height();
+        assert_eq!(verifier.verify(&usurper), Err(InvalidHandover::Certificate { height }));
+        verifier.verify(&handover(3, 1..5, 1..4, 2..6)).unwrap();
+        verifier.verify(&handover(9, 2..6, 3..6, 2..6)).unwrap();
+        assert_eq!(verifier.reached(), Some(9));
 
-            let again = verifier.verify(&mut random, &first);
-            let height = first.height();
-            assert_eq!(again, Err(InvalidHandover::OutOfPlace { height }));
-            let mut other = handover(12, 2..6, 2..5, 2..6);
-            other.voters.pop();
-            let height = other.height();
-            let named = verifier.verify(&mut random, &other);
-            assert_eq!(named, Err(InvalidHandover::Seats { height }));
-            other.header.seats = digest_of(&other.voters);
-            let forged = verifier.verify(&mut random, &other);
-            assert_eq!(forged, Err(InvalidHandover::Certificate { height }));
-        });
+        let again = verifier.verify(&first);
+        let height = first.height();
+        assert_eq!(again, Err(InvalidHandover::OutOfPlace { height }));
+        let mut other = handover(12, 2..6, 2..5, 2..6);
+        other.voters.pop();
+        let height = other.height();
+        let named = verifier.verify(&other);
+        assert_eq!(named, Err(InvalidHandover::Seats { height }));
+        other.header.seats = digest_of(&other.voters);
+        let forged = verifier.verify(&other);
+        assert_eq!(forged, Err(InvalidHandover::Certificate { height }));
+    }
+
+    #[test]
+    fn clients_read_a_handover_as_consensus_wrote_it() {
+        let written = handover(1, 0..4, 0..3, 1..5);
+        let bytes = written.encode();
+        let read = soma_proof::Handover::decode(&bytes).unwrap();
+        let (header, state) = (&written.header, &written.header.state);
+        assert_eq!(read.header.digest.0, header.digest().0);
+        assert_eq!(read.header.parent.0, header.parent.0);
+        assert_eq!((read.header.term, read.header.view), (1, 9));
+        assert_eq!(read.header.height, header.height.get());
+        assert_eq!(read.header.timestamp_ms, header.timestamp_ms);
+        assert_eq!(read.header.proposer, header.proposer);
+        assert_eq!(read.header.state_root.0, state.root.0);
+        assert_eq!(read.header.log_root.0, state.log.root.0);
+        assert_eq!(read.header.log, *state.log.range.start()..*state.log.range.end());
+        assert_eq!(read.header.seats.0, header.seats.0);
+        assert_eq!(read.header.transactions.0, header.transactions.0);
+        assert_eq!(read.voters, written.voters);
+        for at in 0..bytes.len() {
+            assert!(soma_proof::Handover::decode(&bytes[..at]).is_none(), "cut at {at}");
+        }
+        // Whatever byte is changed, nobody has signed it, or its seats are not those of the header.
+        for at in 0..bytes.len() {
+            let mut changed = bytes.to_vec();
+            changed[at] ^= 1;
+            let Some(changed) = soma_proof::Handover::decode(&changed) else { continue };
+            let chain = committees(99).chain();
+            let mut followed = soma_proof::Committees::new(chain, 128, &voters(0..4));
+            assert!(followed.follow(&changed).is_err(), "changed at {at}");
+        }
     }
 
     #[test]

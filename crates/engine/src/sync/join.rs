@@ -240,14 +240,13 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
         verified: &mut Verified,
         peers: &Peers<E>,
     ) -> Result<(), EngineError> {
-        let mut random = self.context.child("verifier");
         'next: loop {
             let decided = verified.verifier.decided();
             for group in peers.groups() {
                 let verifier = &mut verified.verifier;
                 let request = Request::Handover(verifier.reached());
                 let verify = |response| match response {
-                    Response::Handover(next) => match verifier.verify(&mut random, &next) {
+                    Response::Handover(next) => match verifier.verify(&next) {
                         Ok(()) => Ok(next),
                         Err(why) => Err(why.to_string()),
                     },
@@ -310,7 +309,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
             Arc::clone(peers),
             Arc::clone(&self.services.sink),
             handover.height(),
-            handover.header.state.clone(),
+            handover.header.state.log.clone(),
         );
         let context = self.context.child("state_sync");
         fetcher.run(context, &self.overrides.prefix, self.page_cache.clone()).await

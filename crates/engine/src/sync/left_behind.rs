@@ -80,7 +80,7 @@ impl<E: StorageContext + Clock + CryptoRng> Progress<E> {
     /// `None` if no handover is known.
     async fn certified(&mut self) -> Option<u64> {
         let mut verifier = HandoverVerifier::new(self.committees.clone(), &self.genesis);
-        if let Err(error) = verifier.verify_all(&mut self.context, &self.handovers).await {
+        if let Err(error) = verifier.verify_all(&self.handovers).await {
             tracing::warn!(%error, "cannot verify this node's handovers");
             return None;
         }
@@ -89,7 +89,7 @@ impl<E: StorageContext + Clock + CryptoRng> Progress<E> {
             for response in self.ask(Request::Handover(before)).await {
                 if let Response::Handover(handover) = response {
                     // The peers send the same one, so all but the first are out of place.
-                    let _invalid = verifier.verify(&mut self.context, &handover);
+                    let _invalid = verifier.verify(&handover);
                 }
             }
             if verifier.reached() == before {

@@ -43,7 +43,7 @@ pub(crate) struct Server<E: Spawner + StorageContext> {
 
 impl<E: Spawner + StorageContext> Server<E> {
     async fn handover(&self, after: Option<u64>) -> Option<Handover> {
-        if let Ok(Some(handover)) = self.handovers.after(after).await {
+        if let Ok(Some((_, handover))) = self.handovers.after(after).await {
             return Some(handover);
         }
         let tip = self.history.height().ok()?;

@@ -1,4 +1,5 @@
 //! Attention on a card: blocks of queries, in waves that the memory for scores suffices for.
+#![expect(unsafe_code, reason = "kernels are launched")]
 
 use crate::device::{Argument, Card, Kernel, Memory};
 use crate::error::DeviceFault;
@@ -19,7 +20,6 @@ const WEIGH_THREADS: usize = 512;
 #[derive(Clone, Copy, Debug)]
 struct Tiles {
     scores: Kernel,
-    weigh: Kernel,
     values: Kernel,
     queries: usize,
     columns: usize,
@@ -28,7 +28,6 @@ struct Tiles {
 
 const MEDIUM: Tiles = Tiles {
     scores: Kernel::ScoresMedium,
-    weigh: Kernel::WeighMedium,
     values: Kernel::ValuesMedium,
     queries: 128,
     columns: 128,
@@ -36,7 +35,6 @@ const MEDIUM: Tiles = Tiles {
 };
 const SMALL: Tiles = Tiles {
     scores: Kernel::ScoresSmall,
-    weigh: Kernel::WeighSmall,
     values: Kernel::ValuesSmall,
     queries: 32,
     columns: 64,
@@ -185,47 +183,57 @@ impl Plan {
         head: usize,
     ) -> Result<(), DeviceFault> {
         let Self { tiles, list, .. } = self;
-        let Buffers { projected, values, scores, sums, out, .. } = buffers;
         let blocks = &list[wave.first..wave.first + wave.count];
         let keys = blocks.iter().map(|queries| queries.keys).max().unwrap_or(0);
-        let width = sizes.head_dim();
-        let place = [
-            buffers.list.at::<u32>(wave.first * WORDS),
-            Argument::Long(blocks[0].scores),
-            Argument::Long(wave.floats),
-            scores.start(),
-        ];
+        let (dim, width) = (sizes.dim, sizes.head_dim());
+        let padded = width.next_multiple_of(4);
         let count = Argument::Count;
-        let mut arguments = vec![
-            projected.start(),
+        let projected = buffers.projected.of::<f32>(3 * dim * rows);
+        let list = buffers.list.span(wave.first * WORDS * 4, wave.count * WORDS * 4);
+        let (begin, floats) = (Argument::Long(blocks[0].scores), Argument::Long(wave.floats));
+        let scores = buffers.scores.of::<f32>(wave.floats * wave.heads);
+        let sums = buffers.sums.of::<f32>(wave.count * wave.heads * tiles.queries);
+        let launch = |kernel, blocks, threads, arguments: &[Argument]| {
+            let grid = [wave.count, blocks, wave.heads];
+            // SAFETY: the list says which rows of a chunk and which scores of the wave a block has,
+            // and `Plan::new` has put all of them into the buffers; a tile reads what lies beyond
+            // only up to the end of a row of features.
+            unsafe { card.launch(kernel, grid, threads, arguments) }
+        };
+
+        let arguments = [
+            projected,
             count(rows),
             count(width),
-            count(sizes.dim),
+            count(dim),
             count(head),
             Argument::Float(scale(width)),
+            list,
+            begin,
+            floats,
+            scores,
         ];
-        arguments.extend(place);
-        let grid = [wave.count, keys.div_ceil(tiles.columns), wave.heads];
-        card.launch(tiles.scores, grid, tiles.threads, &arguments)?;
+        launch(tiles.scores, keys.div_ceil(tiles.columns), tiles.threads, &arguments)?;
 
-        let mut arguments = place.to_vec();
-        arguments.push(sums.start());
-        let grid = [wave.count, tiles.queries.div_ceil(WEIGH_QUERIES), wave.heads];
-        card.launch(tiles.weigh, grid, WEIGH_THREADS, &arguments)?;
+        let arguments = [list, begin, floats, scores, count(tiles.queries), sums];
+        let parts = tiles.queries.div_ceil(WEIGH_QUERIES);
+        launch(Kernel::Weigh, parts, WEIGH_THREADS, &arguments)?;
 
-        let mut arguments = vec![
-            values.start(),
+        let arguments = [
+            buffers.values.of::<f32>(rows * sizes.heads * padded),
             count(rows),
             count(width),
-            count(width.next_multiple_of(4)),
+            count(padded),
             count(sizes.heads),
             count(head),
-            sums.start(),
+            sums,
+            list,
+            begin,
+            floats,
+            scores,
+            buffers.out.of::<f32>(dim * rows),
         ];
-        arguments.extend(place);
-        arguments.push(out.start());
-        let grid = [wave.count, width.div_ceil(tiles.columns), wave.heads];
-        card.launch(tiles.values, grid, tiles.threads, &arguments)
+        launch(tiles.values, width.div_ceil(tiles.columns), tiles.threads, &arguments)
     }
 }
 

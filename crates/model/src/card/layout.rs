@@ -1,26 +1,93 @@
 //! Where the tensors of a model lie on a card, and how they come there.
 //!
-//! All of them are float32 operands. A matrix is row-major, `[in, out]`, with rows a multiple of
-//! four numbers apart, so that sixteen bytes can be copied at a time; the maps to queries, keys and
-//! values are one matrix.
+//! All of them are operands, in float32 or, if the file has them so, in half precision. A matrix is
+//! row-major, `[in, out]`, with rows a multiple of sixteen bytes apart, which are copied at a time;
+//! the maps to queries, keys and values are one matrix.
+#![expect(unsafe_code, reason = "a kernel is launched")]
 
 use soma_architecture::{Linear, Norm, Tensor};
 
-use crate::device::{Argument, Card, Kernel, Memory, Number, bytes_of};
+use crate::device::{Argument, Card, Kernel, Memory, Number};
 use crate::error::DeviceFault;
 use crate::sizes::Sizes;
 use crate::weights::{HalfKind, Stored, Weights};
 
-/// Numbers between which tensors begin: 256 bytes.
-const ALIGNMENT: usize = 64;
-/// Bytes that are copied and widened at a time.
+/// Bytes of which tensors begin at a multiple.
+const ALIGNMENT: usize = 256;
+/// Bytes that are copied at a time by a kernel.
+const GROUP: usize = 16;
+/// Bytes that are copied to a card and placed there at a time.
 const STAGING_BYTES: usize = 64 << 20;
 
-/// A tensor on a card: its first number, and how far its rows are apart.
+/// What the elements of a matrix are, with the numbers that `arithmetic.cuh` gives them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    #[default]
+    Float = 0,
+    Bf16 = 1,
+    F16 = 2,
+}
+
+impl Kind {
+    fn of(stored: Stored<'_>) -> Self {
+        match stored {
+            Stored::Float(_) => Self::Float,
+            Stored::Half(_, HalfKind::Bf16) => Self::Bf16,
+            Stored::Half(_, HalfKind::F16) => Self::F16,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        if self == Self::Float { 4 } else { 2 }
+    }
+
+    /// Numbers that a kernel copies at a time.
+    fn group(self) -> usize {
+        GROUP / self.bytes()
+    }
+}
+
+/// A tensor on a card: its first byte, its extents, and how many numbers its rows are apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Placed {
-    pub(super) first: usize,
+    first: usize,
+    rows: usize,
+    columns: usize,
     pub(super) stride: usize,
+    pub(super) kind: Kind,
+}
+
+impl Placed {
+    /// A matrix at this byte, which is a multiple of 16.
+    pub(super) fn matrix(first: usize, rows: usize, columns: usize, kind: Kind) -> Self {
+        Self { first, rows, columns, stride: columns.next_multiple_of(kind.group()), kind }
+    }
+
+    pub(super) fn rows(self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn columns(self) -> usize {
+        self.columns
+    }
+
+    /// Bytes up to the end of its last row.
+    pub(super) fn bytes(self) -> usize {
+        self.rows * self.stride * self.kind.bytes()
+    }
+
+    /// Its address.
+    pub(super) fn address(self, memory: &Memory) -> Argument {
+        let before_last = self.rows.saturating_sub(1) * self.stride;
+        let numbers = before_last + self.columns.next_multiple_of(self.kind.group());
+        memory.span(self.first, numbers * self.kind.bytes())
+    }
+
+    /// Part `index` of three, side by side.
+    fn third(self, index: usize) -> Self {
+        let columns = self.columns / 3;
+        Self { first: self.first + index * columns * self.kind.bytes(), columns, ..self }
+    }
 }
 
 /// A linear map on a card.
@@ -52,7 +119,6 @@ pub(super) struct PlacedLayer {
 /// A model on a card.
 #[derive(Debug)]
 pub(super) struct Layout {
-    dim: usize,
     pub(super) embedding: Placed,
     pub(super) layers: Vec<PlacedLayer>,
     pub(super) final_norm: PlacedNorm,
@@ -60,61 +126,77 @@ pub(super) struct Layout {
     /// The rotary tables, `[head_dim / 2, positions]`.
     pub(super) cosines: Placed,
     pub(super) sines: Placed,
-    numbers: usize,
+    bytes: usize,
 }
 
 /// Gives out places one after the other.
-#[derive(Default)]
-struct Places {
-    numbers: usize,
+struct Places<'a> {
+    weights: &'a Weights,
+    bytes: usize,
 }
 
-impl Places {
-    fn matrix(&mut self, rows: usize, columns: usize) -> Placed {
-        let placed = Placed { first: self.numbers, stride: columns.next_multiple_of(4) };
-        self.numbers += (rows * placed.stride).next_multiple_of(ALIGNMENT);
+impl Places<'_> {
+    fn matrix(&mut self, rows: usize, columns: usize, kind: Kind) -> Placed {
+        let placed = Placed::matrix(self.bytes, rows, columns, kind);
+        self.bytes += placed.bytes().next_multiple_of(ALIGNMENT);
         placed
     }
 
-    fn linear(&mut self, inputs: usize, outputs: usize) -> PlacedLinear {
-        PlacedLinear { weight: self.matrix(inputs, outputs), bias: self.matrix(1, outputs) }
+    fn vector(&mut self, columns: usize) -> Placed {
+        self.matrix(1, columns, Kind::Float)
+    }
+
+    /// A map of these weights, which are side by side: as in the file if all are alike there.
+    fn linear<const N: usize>(
+        &mut self,
+        maps: [Linear; N],
+        inputs: usize,
+        outputs: usize,
+    ) -> PlacedLinear {
+        let kinds = maps.map(|map| Kind::of(self.weights.stored_at(Tensor::Weight(map))));
+        let is_same = kinds.iter().all(|kind| *kind == kinds[0]);
+        let kind = if is_same { kinds[0] } else { Kind::Float };
+        PlacedLinear { weight: self.matrix(inputs, outputs, kind), bias: self.vector(outputs) }
     }
 
     fn norm(&mut self, width: usize) -> PlacedNorm {
-        PlacedNorm { gamma: self.matrix(1, width), beta: self.matrix(1, width) }
+        PlacedNorm { gamma: self.vector(width), beta: self.vector(width) }
     }
 }
 
 impl Layout {
-    /// The places of a model with these sizes.
-    pub(super) fn new(sizes: Sizes) -> Self {
+    /// The places of a model.
+    pub(super) fn new(weights: &Weights) -> Self {
+        let sizes = weights.sizes();
         let Sizes { dim, layers, ffn, vocabulary, positions, .. } = sizes;
         let half = sizes.head_dim() / 2;
-        let mut places = Places::default();
+        let mut places = Places { weights, bytes: 0 };
+        let embedding = places.matrix(vocabulary, dim, Kind::Float);
+        let layers = (0..layers).map(|at| {
+            let projection = [Linear::Query(at), Linear::Key(at), Linear::Value(at)];
+            PlacedLayer {
+                norm_1: places.norm(dim),
+                projection: places.linear(projection, dim, 3 * dim),
+                output: places.linear([Linear::Output(at)], dim, dim),
+                norm_2: places.norm(dim),
+                inner: places.linear([Linear::Inner(at)], dim, ffn),
+                outer: places.linear([Linear::Outer(at)], ffn, dim),
+            }
+        });
         Self {
-            dim,
-            embedding: places.matrix(vocabulary, dim),
-            layers: (0..layers)
-                .map(|_| PlacedLayer {
-                    norm_1: places.norm(dim),
-                    projection: places.linear(dim, 3 * dim),
-                    output: places.linear(dim, dim),
-                    norm_2: places.norm(dim),
-                    inner: places.linear(dim, ffn),
-                    outer: places.linear(ffn, dim),
-                })
-                .collect(),
+            embedding,
+            layers: layers.collect(),
             final_norm: places.norm(dim),
-            predictor: places.linear(dim, vocabulary),
-            cosines: places.matrix(half, positions),
-            sines: places.matrix(half, positions),
-            numbers: places.numbers,
+            predictor: places.linear([Linear::Predictor], dim, vocabulary),
+            cosines: places.matrix(half, positions, Kind::Float),
+            sines: places.matrix(half, positions, Kind::Float),
+            bytes: places.bytes,
         }
     }
 
     /// Bytes of the whole model.
     pub(super) fn bytes(&self) -> usize {
-        self.numbers * size_of::<f32>()
+        self.bytes
     }
 
     fn norm(&self, norm: Norm) -> PlacedNorm {
@@ -128,11 +210,7 @@ impl Layout {
     fn linear(&self, linear: Linear) -> PlacedLinear {
         let part = |layer: usize, index: usize| {
             let PlacedLinear { weight, bias } = self.layers[layer].projection;
-            let shifted = |placed: Placed| Placed {
-                first: placed.first + index * self.dim,
-                stride: placed.stride,
-            };
-            PlacedLinear { weight: shifted(weight), bias: shifted(bias) }
+            PlacedLinear { weight: weight.third(index), bias: bias.third(index) }
         };
         match linear {
             Linear::Query(layer) => part(layer, 0),
@@ -163,59 +241,59 @@ impl Layout {
         memory: &Memory,
         weights: &Weights,
     ) -> Result<(), DeviceFault> {
-        let largest = weights.tensors().map(|(spec, _)| spec.elements() * 4).max().unwrap_or(0);
-        let staging = card.allocate(largest.min(STAGING_BYTES))?;
+        let staging = card.allocate(staging_bytes(weights))?;
         for (spec, stored) in weights.stored() {
             let to = self.tensor(spec.tensor);
-            let columns = spec.shape.last().copied().unwrap_or(1);
             match stored {
-                Stored::Float(values) => copy(card, &staging, values, 0, columns, memory, to)?,
-                Stored::Half(values, kind) => {
-                    let kind = match kind {
-                        HalfKind::Bf16 => 1,
-                        HalfKind::F16 => 2,
-                    };
-                    copy(card, &staging, values, kind, columns, memory, to)?;
+                Stored::Float(values) => place(card, &staging, values, Kind::Float, memory, to)?,
+                Stored::Half(halves, _) => {
+                    place(card, &staging, halves, Kind::of(stored), memory, to)?;
                 }
             }
         }
         let [cosines, sines] = weights.rope().by_pair();
-        let positions = weights.sizes().positions;
         for (table, to) in [(cosines, self.cosines), (sines, self.sines)] {
-            copy(card, &staging, &table, 0, positions, memory, to)?;
+            place(card, &staging, &table, Kind::Float, memory, to)?;
         }
         Ok(())
     }
 }
 
-/// Copies a matrix with rows of `columns` numbers, as float32 operands; `kind` is that of `widen`.
-pub(super) fn copy<T: Number>(
+/// Bytes for copying a model.
+pub(super) fn staging_bytes(weights: &Weights) -> usize {
+    let largest = weights.stored().map(|(spec, _)| spec.elements() * 4).max().unwrap_or(0);
+    largest.min(STAGING_BYTES)
+}
+
+/// Copies a matrix without gaps to its place, as operands. Numbers of half precision become
+/// float32 if the place has those.
+pub(super) fn place<T: Number>(
     card: &Card,
     staging: &Memory,
     values: &[T],
-    kind: usize,
-    columns: usize,
+    kind: Kind,
     memory: &Memory,
     to: Placed,
 ) -> Result<(), DeviceFault> {
+    assert_eq!(values.len(), to.rows * to.columns, "the numbers of a matrix");
+    assert_eq!(size_of::<T>(), kind.bytes(), "numbers of this kind");
+    assert!(to.kind == Kind::Float || to.kind == kind, "floats do not become halves");
     let share = (staging.bytes() / size_of::<T>()).max(1);
     for (index, part) in values.chunks(share).enumerate() {
-        debug_assert!(bytes_of(part).len() <= staging.bytes(), "a part fits");
         staging.write(part)?;
-        card.launch(
-            Kernel::Widen,
-            [part.len().div_ceil(256), 1, 1],
-            256,
-            &[
-                staging.start(),
-                Argument::Count(kind),
-                Argument::Count(part.len()),
-                Argument::Long(index * share),
-                Argument::Count(columns),
-                Argument::Long(to.stride),
-                memory.at::<f32>(to.first),
-            ],
-        )?;
+        let arguments = [
+            staging.of::<T>(part.len()),
+            Argument::Count(kind as usize),
+            Argument::Count(part.len()),
+            Argument::Long(index * share),
+            Argument::Count(to.columns),
+            Argument::Long(to.stride),
+            Argument::Count(to.kind as usize),
+            to.address(memory),
+        ];
+        let grid = [part.len().div_ceil(256), 1, 1];
+        // SAFETY: the kernel reads the part, whose elements lie in the matrix, and writes those.
+        unsafe { card.launch(Kernel::PlaceWeights, grid, 256, &arguments)? };
     }
     Ok(())
 }

@@ -1,45 +1,67 @@
 //! Linear maps on a card, and which shape of tile computes them.
+#![expect(unsafe_code, reason = "kernels are launched")]
 
-use super::layout::Placed;
+use super::layout::{Kind, Placed};
 use crate::device::{Argument, Card, Kernel, Memory};
 use crate::error::DeviceFault;
 
 /// What becomes of a chain, with the numbers that `kernels.cu` gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Epilogue {
-    /// Nothing.
-    #[cfg(test)]
-    Plain = 0,
     /// `operand(c)`
-    Operand = 1,
+    Operand = 0,
     /// `c + bias`
-    Bias = 2,
+    Bias = 1,
     /// `operand(c + bias)`
-    BiasOperand = 3,
+    BiasOperand = 2,
     /// `operand(gelu(operand(c + bias)))`
-    BiasGelu = 4,
+    BiasGelu = 3,
     /// `out + (c + bias)`
-    BiasResidual = 5,
+    BiasResidual = 4,
 }
 
-/// A shape of tile: the kernel, its outputs per block, and its threads.
+impl Epilogue {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Operand, Self::Bias, Self::BiasOperand, Self::BiasGelu, Self::BiasResidual];
+}
+
+/// A shape of tile: the kernels of weights in float32 and in half precision, its outputs per block,
+/// and its threads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile {
-    kernel: Kernel,
+    float: Kernel,
+    half: Kernel,
     rows: usize,
     columns: usize,
     threads: usize,
 }
 
 /// For what fills the card.
-pub(super) const LARGE: Tile =
-    Tile { kernel: Kernel::LinearLarge, rows: 128, columns: 128, threads: 128 };
+const LARGE: Tile = Tile {
+    float: Kernel::LinearLarge,
+    half: Kernel::LinearLargeHalf,
+    rows: 128,
+    columns: 128,
+    threads: 128,
+};
 /// For what has about one block for each multiprocessor.
-pub(super) const MEDIUM: Tile =
-    Tile { kernel: Kernel::LinearMedium, rows: 128, columns: 128, threads: 256 };
+const MEDIUM: Tile = Tile {
+    float: Kernel::LinearMedium,
+    half: Kernel::LinearMediumHalf,
+    rows: 128,
+    columns: 128,
+    threads: 256,
+};
 /// For few rows.
-pub(super) const SMALL: Tile =
-    Tile { kernel: Kernel::LinearSmall, rows: 32, columns: 64, threads: 128 };
+const SMALL: Tile = Tile {
+    float: Kernel::LinearSmall,
+    half: Kernel::LinearSmallHalf,
+    rows: 32,
+    columns: 64,
+    threads: 128,
+};
+/// All of them; a score may use any.
+pub(super) const TILES: [Tile; 3] = [LARGE, MEDIUM, SMALL];
 
 impl Tile {
     /// The shape that should be fastest; all give the same bits.
@@ -64,9 +86,8 @@ pub(super) struct Map<'a> {
     /// The weights are in it, `[inputs, outputs]`, and so is the bias.
     pub(super) model: &'a Memory,
     pub(super) weight: Placed,
-    pub(super) bias: Placed,
-    pub(super) inputs: usize,
-    pub(super) outputs: usize,
+    /// Absent where the epilogue has none.
+    pub(super) bias: Option<Placed>,
     pub(super) rows: usize,
     pub(super) epilogue: Epilogue,
 }
@@ -74,27 +95,32 @@ pub(super) struct Map<'a> {
 impl Map<'_> {
     /// Writes the outputs, `[outputs, rows]`.
     pub(super) fn run(self, card: &Card, out: &Memory) -> Result<(), DeviceFault> {
-        self.run_with(card, Tile::for_outputs(card, self.rows, self.outputs), out)
+        self.run_with(card, Tile::for_outputs(card, self.rows, self.weight.columns()), out)
     }
 
     /// The same with this shape of tile.
     pub(super) fn run_with(self, card: &Card, tile: Tile, out: &Memory) -> Result<(), DeviceFault> {
-        let blocks = self.rows.div_ceil(tile.rows) * self.outputs.div_ceil(tile.columns);
-        card.launch(
-            tile.kernel,
-            [blocks, 1, 1],
-            tile.threads,
-            &[
-                self.x.start(),
-                self.model.at::<f32>(self.weight.first),
-                Argument::Long(self.weight.stride),
-                Argument::Count(self.inputs),
-                Argument::Count(self.outputs),
-                Argument::Count(self.rows),
-                Argument::Count(self.epilogue as usize),
-                self.model.at::<f32>(self.bias.first),
-                out.start(),
-            ],
-        )
+        let Self { x, model, weight, bias, rows, epilogue } = self;
+        let (inputs, outputs) = (weight.rows(), weight.columns());
+        assert!(rows.is_multiple_of(4), "rows are taken four at a time");
+        assert!(bias.is_none_or(|bias| bias.columns() == outputs), "a bias of each output");
+        assert_eq!(bias.is_none(), epilogue == Epilogue::Operand, "a bias where one is added");
+        let blocks = rows.div_ceil(tile.rows) * outputs.div_ceil(tile.columns);
+        let kernel = if weight.kind == Kind::Float { tile.float } else { tile.half };
+        let count = Argument::Count;
+        let arguments = [
+            x.of::<f32>(inputs * rows),
+            weight.address(model),
+            Argument::Long(weight.stride),
+            count(weight.kind as usize),
+            count(inputs),
+            count(outputs),
+            count(rows),
+            count(epilogue as usize),
+            bias.unwrap_or(weight).address(model),
+            out.of::<f32>(outputs * rows),
+        ];
+        // SAFETY: these are the factors, the bias and the outputs, which is all that it reaches.
+        unsafe { card.launch(kernel, [blocks, 1, 1], tile.threads, &arguments) }
     }
 }

@@ -1,11 +1,12 @@
 //! The stages of a pass on a card, from tokens to what a score takes from them.
+#![expect(unsafe_code, reason = "kernels are launched")]
 
 use super::attention::{Buffers, Chunk, Plan, WAVE_FLOATS};
-use super::layout::{Layout, Placed, PlacedLinear, PlacedNorm, copy};
+use super::layout::{Kind, Layout, Placed, PlacedLinear, PlacedNorm, place, staging_bytes};
 use super::linear::{Epilogue, Map};
-use crate::device::{Argument, Card, Kernel, Memory};
+use crate::device::{Argument, Card, Kernel, Memory, Need};
 use crate::error::DeviceFault;
-use crate::layers::sigreg::{Nodes, distance_of_sums};
+use crate::layers::sigreg::distance_of_sums;
 use crate::pass::{Outcome, Rows, Subject};
 use crate::sizes::Sizes;
 
@@ -38,8 +39,6 @@ enum Room {
     Mixed,
     Hidden,
     Logits,
-    Directions,
-    Staging,
     Projections,
     Nll,
     Broken,
@@ -48,6 +47,7 @@ enum Room {
 }
 
 /// The rows of the chunks of a pass.
+#[derive(Debug)]
 struct Placement {
     chunks: Vec<Chunk>,
     rows: usize,
@@ -92,114 +92,165 @@ impl Placement {
     }
 }
 
-/// A pass that is being computed.
-struct Stages<'a> {
+/// A pass, and where everything of it lies.
+#[derive(Debug)]
+pub(super) struct Stages<'a> {
+    subject: Subject<'a>,
+    layout: Layout,
+    directions: Placed,
+    placement: Placement,
+    plan: Plan,
+}
+
+impl<'a> Stages<'a> {
+    /// The pass of these chunks of tokens.
+    pub(super) fn new(subject: Subject<'a>, chunks: &[Vec<u16>]) -> Self {
+        Self::within(subject, chunks, WAVE_FLOATS)
+    }
+
+    /// The same with at most so many scores of attention at a time.
+    pub(super) fn within(subject: Subject<'a>, chunks: &[Vec<u16>], wave_floats: usize) -> Self {
+        let sizes = subject.weights.sizes();
+        let placement = Placement::new(chunks);
+        let plan = Plan::new(sizes, &placement.chunks, wave_floats);
+        Self {
+            subject,
+            layout: Layout::new(subject.weights),
+            directions: Placed::matrix(0, sizes.dim, sizes.slices, Kind::Float),
+            placement,
+            plan,
+        }
+    }
+
+    /// The memory that it needs.
+    pub(super) fn need(&self) -> Need<'_> {
+        let Subject { weights, directions, .. } = self.subject;
+        Need {
+            kept: vec![
+                (weights.kept(), self.layout.bytes()),
+                (directions.kept(), self.directions.bytes()),
+            ],
+            rooms: self.rooms(),
+            staging: staging_bytes(weights),
+        }
+    }
+
+    /// Bytes of each room.
+    fn rooms(&self) -> Vec<usize> {
+        let Self { subject, placement, plan, .. } = self;
+        let sizes = subject.weights.sizes();
+        let Sizes { dim, ffn, vocabulary, slices, heads, .. } = sizes;
+        let (rows, chunks) = (placement.rows, placement.chunks.len());
+        let floats = |features: usize| features * rows * size_of::<f32>();
+        let padded = sizes.head_dim().next_multiple_of(4);
+        let mut bytes = Vec::new();
+        for (room, needed) in [
+            (Room::Tokens, floats(1)),
+            (Room::Positions, floats(1)),
+            (Room::Targets, floats(1)),
+            (Room::Owners, floats(1)),
+            (Room::Chunks, chunks * 8),
+            (Room::Queries, plan.list_bytes()),
+            (Room::Residual, floats(dim)),
+            (Room::Normed, floats(dim)),
+            (Room::Projected, floats(3 * dim)),
+            (Room::Values, floats(heads * padded)),
+            (Room::Scores, plan.scores_bytes()),
+            (Room::Sums, plan.sums_bytes()),
+            (Room::Mixed, floats(dim)),
+            (Room::Hidden, floats(ffn)),
+            (Room::Logits, floats(vocabulary)),
+            (Room::Projections, floats(slices)),
+            (Room::Nll, floats(1)),
+            (Room::Broken, chunks * 4),
+            (Room::Representations, chunks * dim * size_of::<f64>()),
+            (Room::Characteristic, chunks * self.characteristic() * size_of::<f32>()),
+        ] {
+            bytes.resize(bytes.len().max(room as usize + 1), 0);
+            bytes[room as usize] = needed;
+        }
+        bytes
+    }
+
+    /// Sums of a chunk that SIGReg takes.
+    fn characteristic(&self) -> usize {
+        2 * self.subject.nodes.phi.len() * self.subject.weights.sizes().slices
+    }
+
+    /// Computes the chunks, one outcome for each: `None` if a representation or a logit is not
+    /// finite.
+    ///
+    /// # Errors
+    /// [`DeviceFault::OutOfMemory`], or a failure of the card; then no outcome means anything.
+    pub(super) fn run(
+        &self,
+        card: &mut Card,
+        rows: Option<&mut Rows>,
+    ) -> Result<Vec<Option<Outcome>>, DeviceFault> {
+        let Subject { weights, directions, .. } = self.subject;
+        let model = card.keep(weights.kept(), self.layout.bytes(), |card, memory| {
+            self.layout.fill(card, memory, weights)
+        })?;
+        let to = self.directions;
+        let directions = card.keep(directions.kept(), to.bytes(), |card, memory| {
+            let staging = card.allocate(to.bytes())?;
+            place(card, &staging, directions.matrix().data(), Kind::Float, memory, to)
+        })?;
+        card.make_rooms(&self.rooms())?;
+        let running = Running { stages: self, card, model: &model, directions: &directions };
+        running.write()?;
+        running.forward()?;
+        running.measure()?;
+        if let Some(rows) = rows {
+            running.read_rows(rows)?;
+        }
+        running.outcomes()
+    }
+}
+
+/// A pass that has all its memory.
+struct Running<'a> {
+    stages: &'a Stages<'a>,
     card: &'a Card,
-    sizes: Sizes,
-    layout: &'a Layout,
     model: &'a Memory,
-    rows: usize,
+    directions: &'a Memory,
 }
 
-/// Computes chunks of tokens, one outcome for each: `None` if a representation or a logit is not
-/// finite.
-///
-/// # Errors
-/// [`DeviceFault::OutOfMemory`], or a failure of the card; then no outcome means anything.
-pub(super) fn run(
-    card: &mut Card,
-    subject: Subject<'_>,
-    chunks: &[Vec<u16>],
-    rows: Option<&mut Rows>,
-) -> Result<Vec<Option<Outcome>>, DeviceFault> {
-    run_within(card, subject, chunks, rows, WAVE_FLOATS)
-}
-
-/// The same with at most so many scores of attention at a time.
-pub(super) fn run_within(
-    card: &mut Card,
-    subject: Subject<'_>,
-    chunks: &[Vec<u16>],
-    rows: Option<&mut Rows>,
-    wave_floats: usize,
-) -> Result<Vec<Option<Outcome>>, DeviceFault> {
-    let weights = subject.weights;
-    let sizes = weights.sizes();
-    let layout = Layout::new(sizes);
-    let model = card.keep(weights.identity(), layout.bytes(), |card, memory| {
-        layout.fill(card, memory, weights)
-    })?;
-    let placement = Placement::new(chunks);
-    let plan = Plan::new(sizes, &placement.chunks, wave_floats);
-    make_rooms(card, sizes, subject.nodes, &placement, &plan)?;
-    let card = &*card;
-    let stages = Stages { card, sizes, layout: &layout, model: &model, rows: placement.rows };
-    stages.write(&placement, &plan)?;
-    stages.forward(&plan)?;
-    stages.measure(subject, &placement)?;
-    if let Some(rows) = rows {
-        stages.read_rows(&placement, rows)?;
+impl Running<'_> {
+    fn sizes(&self) -> Sizes {
+        self.stages.subject.weights.sizes()
     }
-    stages.outcomes(subject.nodes, &placement)
-}
 
-/// Makes room for everything before anything is computed.
-fn make_rooms(
-    card: &mut Card,
-    sizes: Sizes,
-    nodes: &Nodes,
-    placement: &Placement,
-    plan: &Plan,
-) -> Result<(), DeviceFault> {
-    let Sizes { dim, ffn, vocabulary, slices, heads, .. } = sizes;
-    let (rows, chunks) = (placement.rows, placement.chunks.len());
-    let floats = |features: usize| features * rows * size_of::<f32>();
-    let padded = sizes.head_dim().next_multiple_of(4);
-    let direction_bytes = dim * slices.next_multiple_of(4) * size_of::<f32>();
-    for (room, bytes) in [
-        (Room::Tokens, floats(1)),
-        (Room::Positions, floats(1)),
-        (Room::Targets, floats(1)),
-        (Room::Owners, floats(1)),
-        (Room::Chunks, chunks * 8),
-        (Room::Queries, plan.list_bytes()),
-        (Room::Residual, floats(dim)),
-        (Room::Normed, floats(dim)),
-        (Room::Projected, floats(3 * dim)),
-        (Room::Values, floats(heads * padded)),
-        (Room::Scores, plan.scores_bytes()),
-        (Room::Sums, plan.sums_bytes()),
-        (Room::Mixed, floats(dim)),
-        (Room::Hidden, floats(ffn)),
-        (Room::Logits, floats(vocabulary)),
-        (Room::Directions, direction_bytes),
-        (Room::Staging, direction_bytes),
-        (Room::Projections, floats(slices)),
-        (Room::Nll, floats(1)),
-        (Room::Broken, chunks * 4),
-        (Room::Representations, chunks * dim * size_of::<f64>()),
-        (Room::Characteristic, chunks * 2 * nodes.phi.len() * slices * size_of::<f32>()),
-    ] {
-        card.make_room(room as usize, bytes)?;
+    fn rows(&self) -> usize {
+        self.stages.placement.rows
     }
-    Ok(())
-}
 
-impl Stages<'_> {
     fn room(&self, room: Room) -> &Memory {
         self.card.room(room as usize)
     }
 
-    fn address(&self, room: Room) -> Argument {
-        self.room(room).start()
+    /// The address of some features of all rows.
+    fn features(&self, room: Room, count: usize) -> Argument {
+        self.room(room).of::<f32>(count * self.rows())
     }
 
-    fn placed(&self, placed: Placed) -> Argument {
-        self.model.at::<f32>(placed.first)
+    /// The address of one number of 32 bits of each row.
+    fn of_rows(&self, room: Room) -> Argument {
+        self.features(room, 1)
+    }
+
+    /// The address of the places of chunks.
+    fn chunks(&self) -> Argument {
+        self.room(Room::Chunks).of::<u32>(2 * self.stages.placement.chunks.len())
+    }
+
+    fn broken(&self) -> Argument {
+        self.room(Room::Broken).of::<u32>(self.stages.placement.chunks.len())
     }
 
     /// Copies what describes the chunks.
-    fn write(&self, placement: &Placement, plan: &Plan) -> Result<(), DeviceFault> {
+    fn write(&self) -> Result<(), DeviceFault> {
+        let Stages { placement, plan, .. } = self.stages;
         self.room(Room::Tokens).write(&placement.tokens)?;
         self.room(Room::Positions).write(&placement.positions)?;
         self.room(Room::Targets).write(&placement.targets)?;
@@ -216,21 +267,19 @@ impl Stages<'_> {
     }
 
     /// Everything up to the representations.
-    fn forward(&self, plan: &Plan) -> Result<(), DeviceFault> {
-        let Sizes { dim, ffn, .. } = self.sizes;
-        let layout = self.layout;
+    fn forward(&self) -> Result<(), DeviceFault> {
+        let Stages { layout, plan, .. } = self.stages;
         self.embed()?;
         for layer in &layout.layers {
             let (normed, mixed) = (Room::Normed, Room::Mixed);
             self.normalize(layer.norm_1)?;
-            let (map, bias) = (layer.projection, Epilogue::BiasOperand);
-            self.linear(normed, map, dim, 3 * dim, bias, Room::Projected)?;
+            self.linear(normed, layer.projection, Epilogue::BiasOperand, Room::Projected)?;
             self.rotate()?;
             self.transpose()?;
             plan.run(
                 self.card,
-                self.sizes,
-                self.rows,
+                self.sizes(),
+                self.rows(),
                 Buffers {
                     projected: self.room(Room::Projected),
                     values: self.room(Room::Values),
@@ -241,53 +290,48 @@ impl Stages<'_> {
                 },
             )?;
             let residual = Epilogue::BiasResidual;
-            self.linear(mixed, layer.output, dim, dim, residual, Room::Residual)?;
+            self.linear(mixed, layer.output, residual, Room::Residual)?;
             self.normalize(layer.norm_2)?;
-            self.linear(normed, layer.inner, dim, ffn, Epilogue::BiasGelu, Room::Hidden)?;
-            self.linear(Room::Hidden, layer.outer, ffn, dim, residual, Room::Residual)?;
+            self.linear(normed, layer.inner, Epilogue::BiasGelu, Room::Hidden)?;
+            self.linear(Room::Hidden, layer.outer, residual, Room::Residual)?;
         }
         self.normalize(layout.final_norm)
     }
 
     fn embed(&self) -> Result<(), DeviceFault> {
-        let (dim, embedding) = (self.sizes.dim, self.layout.embedding);
-        self.card.launch(
-            Kernel::Embed,
-            [self.rows.div_ceil(256), dim.min(GRID_MAX), 1],
-            256,
-            &[
-                self.address(Room::Tokens),
-                self.placed(embedding),
-                Argument::Long(embedding.stride),
-                Argument::Count(dim),
-                Argument::Count(self.rows),
-                self.address(Room::Residual),
-            ],
-        )
+        let (dim, embedding) = (self.sizes().dim, self.stages.layout.embedding);
+        let grid = [self.rows().div_ceil(256), dim.min(GRID_MAX), 1];
+        let arguments = [
+            self.of_rows(Room::Tokens),
+            embedding.address(self.model),
+            Argument::Long(embedding.stride),
+            Argument::Count(dim),
+            Argument::Count(self.rows()),
+            self.features(Room::Residual, dim),
+        ];
+        // SAFETY: tokens are rows of the embedding, or `NOTHING`.
+        unsafe { self.card.launch(Kernel::Embed, grid, 256, &arguments) }
     }
 
     fn normalize(&self, norm: PlacedNorm) -> Result<(), DeviceFault> {
-        self.card.launch(
-            Kernel::Normalize,
-            [self.rows / 8, 1, 1],
-            128,
-            &[
-                self.address(Room::Residual),
-                self.placed(norm.gamma),
-                self.placed(norm.beta),
-                Argument::Count(self.sizes.dim),
-                Argument::Count(self.rows),
-                self.address(Room::Normed),
-            ],
-        )
+        let dim = self.sizes().dim;
+        let arguments = [
+            self.features(Room::Residual, dim),
+            norm.gamma.address(self.model),
+            norm.beta.address(self.model),
+            Argument::Count(dim),
+            Argument::Count(self.rows()),
+            self.features(Room::Normed, dim),
+        ];
+        let grid = [self.rows() / 8, 1, 1];
+        // SAFETY: it reaches these features of all rows, and a number of each feature.
+        unsafe { self.card.launch(Kernel::Normalize, grid, 128, &arguments) }
     }
 
     fn linear(
         &self,
         from: Room,
         map: PlacedLinear,
-        inputs: usize,
-        outputs: usize,
         epilogue: Epilogue,
         to: Room,
     ) -> Result<(), DeviceFault> {
@@ -295,150 +339,133 @@ impl Stages<'_> {
             x: self.room(from),
             model: self.model,
             weight: map.weight,
-            bias: map.bias,
-            inputs,
-            outputs,
-            rows: self.rows,
+            bias: Some(map.bias),
+            rows: self.rows(),
             epilogue,
         };
         map.run(self.card, self.room(to))
     }
 
     fn rotate(&self) -> Result<(), DeviceFault> {
+        let (sizes, layout) = (self.sizes(), &self.stages.layout);
         // Pairs of queries and keys: half of twice the width.
-        let pairs = self.sizes.dim;
-        self.card.launch(
-            Kernel::Rotate,
-            [self.rows.div_ceil(256), pairs.min(GRID_MAX), 1],
-            256,
-            &[
-                self.address(Room::Projected),
-                self.address(Room::Positions),
-                self.placed(self.layout.cosines),
-                self.placed(self.layout.sines),
-                Argument::Count(self.sizes.head_dim() / 2),
-                Argument::Count(self.layout.cosines.stride),
-                Argument::Count(pairs),
-                Argument::Count(self.rows),
-            ],
-        )
+        let pairs = sizes.dim;
+        let arguments = [
+            self.features(Room::Projected, 3 * sizes.dim),
+            self.of_rows(Room::Positions),
+            layout.cosines.address(self.model),
+            layout.sines.address(self.model),
+            Argument::Count(sizes.head_dim() / 2),
+            Argument::Count(layout.cosines.stride),
+            Argument::Count(pairs),
+            Argument::Count(self.rows()),
+        ];
+        let grid = [self.rows().div_ceil(256), pairs.min(GRID_MAX), 1];
+        // SAFETY: positions are columns of the tables, and queries and keys are two thirds.
+        unsafe { self.card.launch(Kernel::Rotate, grid, 256, &arguments) }
     }
 
     fn transpose(&self) -> Result<(), DeviceFault> {
-        let (dim, width) = (self.sizes.dim, self.sizes.head_dim());
-        self.card.launch(
-            Kernel::Transpose,
-            [self.rows / 32, dim.div_ceil(32).min(GRID_MAX), 1],
-            256,
-            &[
-                self.room(Room::Projected).at::<f32>(2 * dim * self.rows),
-                Argument::Count(width),
-                Argument::Count(width.next_multiple_of(4)),
-                Argument::Count(self.sizes.heads),
-                Argument::Count(self.rows),
-                self.address(Room::Values),
-            ],
-        )
+        let Sizes { dim, heads, .. } = self.sizes();
+        let (width, rows) = (self.sizes().head_dim(), self.rows());
+        let padded = width.next_multiple_of(4);
+        let third = dim * rows * size_of::<f32>();
+        let arguments = [
+            self.room(Room::Projected).span(2 * third, third),
+            Argument::Count(width),
+            Argument::Count(padded),
+            Argument::Count(heads),
+            Argument::Count(rows),
+            self.features(Room::Values, heads * padded),
+        ];
+        let grid = [rows / 32, dim.div_ceil(32).min(GRID_MAX), 1];
+        // SAFETY: it reads the last third, and writes a padded row of each head for every row.
+        unsafe { self.card.launch(Kernel::Transpose, grid, 256, &arguments) }
     }
 
     /// What a score takes from the representations.
-    fn measure(&self, subject: Subject<'_>, placement: &Placement) -> Result<(), DeviceFault> {
-        let Sizes { dim, vocabulary, .. } = self.sizes;
-        let normed = Room::Normed;
-        let predictor = self.layout.predictor;
-        self.linear(normed, predictor, dim, vocabulary, Epilogue::Bias, Room::Logits)?;
-        self.card.launch(
-            Kernel::Likelihood,
-            [self.rows / 8, 1, 1],
-            128,
-            &[
-                self.address(Room::Logits),
-                self.address(Room::Targets),
-                self.address(Room::Owners),
-                Argument::Count(vocabulary),
-                Argument::Count(self.rows),
-                self.address(Room::Nll),
-                self.address(Room::Broken),
-            ],
-        )?;
-        self.card.launch(
-            Kernel::SumRows,
-            [dim.div_ceil(128), placement.chunks.len(), 1],
-            128,
-            &[
-                self.address(normed),
-                self.address(Room::Chunks),
-                Argument::Count(dim),
-                Argument::Count(self.rows),
-                self.address(Room::Representations),
-                self.address(Room::Broken),
-            ],
-        )?;
-        self.project(subject, placement)
+    fn measure(&self) -> Result<(), DeviceFault> {
+        let Stages { layout, placement, .. } = self.stages;
+        let Sizes { dim, vocabulary, .. } = self.sizes();
+        let (normed, rows, count) = (Room::Normed, self.rows(), Argument::Count);
+        self.linear(normed, layout.predictor, Epilogue::Bias, Room::Logits)?;
+        let arguments = [
+            self.features(Room::Logits, vocabulary),
+            self.of_rows(Room::Targets),
+            self.of_rows(Room::Owners),
+            count(vocabulary),
+            count(rows),
+            self.of_rows(Room::Nll),
+            self.broken(),
+        ];
+        // SAFETY: targets are features of the logits, and owners are chunks, or `NOTHING`.
+        unsafe { self.card.launch(Kernel::Likelihood, [rows / 8, 1, 1], 128, &arguments)? };
+        let chunks = placement.chunks.len();
+        let arguments = [
+            self.features(normed, dim),
+            self.chunks(),
+            count(dim),
+            count(rows),
+            self.room(Room::Representations).of::<f64>(chunks * dim),
+            self.broken(),
+        ];
+        let grid = [dim.div_ceil(128), chunks, 1];
+        // SAFETY: the rows of chunks are in the pass, and there is a sum of each feature of each.
+        unsafe { self.card.launch(Kernel::SumRows, grid, 128, &arguments)? };
+        self.project()
     }
 
     /// SIGReg's projections and their sums.
-    fn project(&self, subject: Subject<'_>, placement: &Placement) -> Result<(), DeviceFault> {
-        let Sizes { dim, slices, .. } = self.sizes;
-        let directions = Placed { first: 0, stride: slices.next_multiple_of(4) };
-        let (staging, memory) = (self.room(Room::Staging), self.room(Room::Directions));
-        let values = subject.directions.matrix().data();
-        copy(self.card, staging, values, 0, slices, memory, directions)?;
+    fn project(&self) -> Result<(), DeviceFault> {
+        let Stages { subject, placement, directions, .. } = self.stages;
+        let (slices, rows) = (self.sizes().slices, self.rows());
         let map = Map {
             x: self.room(Room::Normed),
-            model: memory,
-            weight: directions,
-            bias: directions,
-            inputs: dim,
-            outputs: slices,
-            rows: self.rows,
+            model: self.directions,
+            weight: *directions,
+            bias: None,
+            rows,
             epilogue: Epilogue::Operand,
         };
         map.run(self.card, self.room(Room::Projections))?;
-        let nodes = subject.nodes.phi.len();
-        self.card.launch(
-            Kernel::Characteristic,
-            [slices.div_ceil(128), nodes.div_ceil(NODES), placement.chunks.len()],
-            128,
-            &[
-                self.address(Room::Projections),
-                self.address(Room::Chunks),
-                Argument::Double(subject.nodes.turns),
-                Argument::Count(nodes),
-                Argument::Count(slices),
-                Argument::Count(self.rows),
-                self.address(Room::Characteristic),
-            ],
-        )
+        let (nodes, chunks) = (subject.nodes.phi.len(), placement.chunks.len());
+        let arguments = [
+            self.features(Room::Projections, slices),
+            self.chunks(),
+            Argument::Double(subject.nodes.turns),
+            Argument::Count(nodes),
+            Argument::Count(slices),
+            Argument::Count(rows),
+            self.room(Room::Characteristic).of::<f32>(chunks * self.stages.characteristic()),
+        ];
+        let grid = [slices.div_ceil(128), nodes.div_ceil(NODES), chunks];
+        // SAFETY: the rows of chunks are in the pass, and there are sums of each node of each.
+        unsafe { self.card.launch(Kernel::Characteristic, grid, 128, &arguments) }
     }
 
     /// Appends the rows of all chunks, row by row.
-    fn read_rows(&self, placement: &Placement, to: &mut Rows) -> Result<(), DeviceFault> {
-        let Sizes { dim, vocabulary, .. } = self.sizes;
-        let representations = self.room(Room::Normed).read(dim * self.rows)?;
-        let logits = self.room(Room::Logits).read(vocabulary * self.rows)?;
-        for chunk in &placement.chunks {
+    fn read_rows(&self, to: &mut Rows) -> Result<(), DeviceFault> {
+        let (Sizes { dim, vocabulary, .. }, rows) = (self.sizes(), self.rows());
+        let representations = self.room(Room::Normed).read(dim * rows)?;
+        let logits = self.room(Room::Logits).read(vocabulary * rows)?;
+        for chunk in &self.stages.placement.chunks {
             for row in chunk.first..chunk.first + chunk.count {
-                to.representations.extend(representations.iter().skip(row).step_by(self.rows));
-                to.logits.extend(logits.iter().skip(row).step_by(self.rows));
+                to.representations.extend(representations.iter().skip(row).step_by(rows));
+                to.logits.extend(logits.iter().skip(row).step_by(rows));
             }
         }
         Ok(())
     }
 
     /// Fetches the results.
-    fn outcomes(
-        &self,
-        nodes: &Nodes,
-        placement: &Placement,
-    ) -> Result<Vec<Option<Outcome>>, DeviceFault> {
-        let Sizes { dim, slices, .. } = self.sizes;
-        let chunks = placement.chunks.len();
-        let (each, all) = (2 * nodes.phi.len() * slices, chunks * 2 * nodes.phi.len() * slices);
-        let nll: Vec<f32> = self.room(Room::Nll).read(self.rows)?;
+    fn outcomes(&self) -> Result<Vec<Option<Outcome>>, DeviceFault> {
+        let Stages { subject, placement, .. } = self.stages;
+        let (dim, chunks) = (self.sizes().dim, placement.chunks.len());
+        let each = self.stages.characteristic();
+        let nll: Vec<f32> = self.room(Room::Nll).read(self.rows())?;
         let broken: Vec<u32> = self.room(Room::Broken).read(chunks)?;
         let sums: Vec<f64> = self.room(Room::Representations).read(chunks * dim)?;
-        let characteristic: Vec<f32> = self.room(Room::Characteristic).read(all)?;
+        let characteristic: Vec<f32> = self.room(Room::Characteristic).read(chunks * each)?;
         let parts = sums.chunks_exact(dim).zip(characteristic.chunks_exact(each));
         let outcomes = placement.chunks.iter().zip(broken).zip(parts);
         Ok(outcomes
@@ -447,7 +474,7 @@ impl Stages<'_> {
                 (broken == 0).then(|| Outcome {
                     nll: nll[predicted].to_vec(),
                     representation: representation.to_vec(),
-                    distance: distance_of_sums(nodes, sums, chunk.count),
+                    distance: distance_of_sums(subject.nodes, sums, chunk.count),
                 })
             })
             .collect())

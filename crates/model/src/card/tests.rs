@@ -4,6 +4,7 @@
 //! system's C++ compiler. Tests that need it say that they skip where there is no compiler. No test
 //! here shows anything about a real card; `bench/gpu.sh` does.
 
+mod choice;
 mod emulated;
 mod products;
 mod ptx;

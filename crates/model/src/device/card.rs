@@ -1,10 +1,11 @@
 //! A card with what is kept on it: models, and the memory of a pass.
 //!
-//! What is kept belongs to an owner and is freed once the owner is gone, or when memory is short.
+//! What is kept is freed with its owner, or when memory is short. Nothing is freed for a pass that
+//! would not have room all the same.
 #![expect(unsafe_code, reason = "numbers are copied as the bytes that they are")]
 
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::driver::{Argument, Driver, Kernel, Memory};
 use crate::error::DeviceFault;
@@ -41,11 +42,50 @@ pub(crate) fn bytes_of_mut<T: Number>(numbers: &mut [T]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
 }
 
-/// What is kept for an owner.
-#[derive(Debug)]
-struct Kept {
-    owner: Weak<()>,
-    memory: Arc<Memory>,
+/// What cards keep for an owner, who has this: it is freed with it.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(Mutex<Vec<Arc<Memory>>>);
+
+impl Kept {
+    fn memories(&self) -> MutexGuard<'_, Vec<Arc<Memory>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this card keeps.
+    fn on(&self, driver: &Arc<Driver>) -> Option<Arc<Memory>> {
+        self.memories().iter().find(|memory| memory.is_on(driver)).cloned()
+    }
+
+    /// Frees what this card keeps, unless a pass uses it; whether it did.
+    fn free_on(&self, driver: &Arc<Driver>) -> bool {
+        let mut memories = self.memories();
+        let count = memories.len();
+        memories.retain(|memory| !memory.is_on(driver) || Arc::strong_count(memory) > 1);
+        memories.len() < count
+    }
+}
+
+/// What a pass needs: what is kept for owners, with its bytes, then rooms with theirs.
+#[derive(Clone, Debug)]
+pub(crate) struct Need<'a> {
+    pub(crate) kept: Vec<(&'a Arc<Kept>, usize)>,
+    pub(crate) rooms: Vec<usize>,
+    /// Bytes that are needed before the rooms are.
+    pub(crate) staging: usize,
+}
+
+impl Need<'_> {
+    fn bytes(&self) -> usize {
+        let kept: usize = self.kept.iter().map(|(_, bytes)| bytes).sum();
+        kept + self.staging.max(self.rooms.iter().sum())
+    }
+}
+
+/// What there was no memory for, and how much could be had at that time.
+#[derive(Clone, Copy, Debug)]
+struct Shortage {
+    needed: usize,
+    available: usize,
 }
 
 /// A card that was opened.
@@ -54,9 +94,11 @@ pub(crate) struct Card {
     driver: Arc<Driver>,
     name: String,
     multiprocessors: usize,
-    kept: Vec<Kept>,
+    /// For whom something is kept, from what was used longest ago on.
+    owners: Vec<Weak<Kept>>,
     /// Memory of passes, by its use.
     rooms: Vec<Option<Memory>>,
+    shortage: Option<Shortage>,
     /// Whether it failed: nothing is computed on it any more.
     has_failed: bool,
 }
@@ -75,8 +117,9 @@ impl Card {
             name: driver.name(),
             multiprocessors: driver.multiprocessors(),
             driver,
-            kept: Vec::new(),
+            owners: Vec::new(),
             rooms: Vec::new(),
+            shortage: None,
             has_failed: false,
         })
     }
@@ -91,6 +134,11 @@ impl Card {
         self.multiprocessors
     }
 
+    /// Memory that is free, in bytes.
+    pub(crate) fn free_bytes(&self) -> Result<usize, DeviceFault> {
+        self.driver.free_bytes()
+    }
+
     /// Whether it failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed
@@ -99,19 +147,23 @@ impl Card {
     /// Computes nothing on it any more.
     pub(crate) fn give_up(&mut self) {
         self.has_failed = true;
-        self.kept.clear();
         self.rooms.clear();
+        while self.free_oldest() {}
     }
 
     /// Starts a kernel, which runs after everything started before.
-    pub(crate) fn launch(
+    ///
+    /// # Safety
+    /// That of [`Driver::launch`].
+    pub(crate) unsafe fn launch(
         &self,
         kernel: Kernel,
         grid: [usize; 3],
         threads: usize,
         arguments: &[Argument],
     ) -> Result<(), DeviceFault> {
-        self.driver.launch(kernel, grid, threads, arguments)
+        // SAFETY: the caller promises the same.
+        unsafe { self.driver.launch(kernel, grid, threads, arguments) }
     }
 
     /// New memory.
@@ -120,66 +172,113 @@ impl Card {
     }
 
     /// What is kept for this owner; if there is nothing, `bytes` that `fill` writes. It makes room
-    /// by removing what is kept for others.
+    /// by freeing the memory of passes, and what is kept for others.
     pub(crate) fn keep(
         &mut self,
-        owner: &Arc<()>,
+        owner: &Arc<Kept>,
         bytes: usize,
         fill: impl FnOnce(&Self, &Memory) -> Result<(), DeviceFault>,
     ) -> Result<Arc<Memory>, DeviceFault> {
-        let key = Arc::downgrade(owner);
-        self.kept.retain(|kept| kept.owner.strong_count() > 0);
-        if let Some(at) = self.kept.iter().position(|kept| kept.owner.ptr_eq(&key)) {
-            // The last one was used last.
-            let kept = self.kept.remove(at);
-            let memory = Arc::clone(&kept.memory);
-            self.kept.push(kept);
-            return Ok(memory);
-        }
-        let memory = loop {
-            match self.allocate(bytes) {
-                Err(DeviceFault::OutOfMemory) if self.free_something() => {}
-                memory => break Arc::new(memory?),
-            }
+        let memory = if let Some(memory) = owner.on(&self.driver) {
+            memory
+        } else {
+            let memory = loop {
+                match self.allocate(bytes) {
+                    Err(DeviceFault::OutOfMemory) if self.free_something() => {}
+                    memory => break Arc::new(memory?),
+                }
+            };
+            fill(self, &memory)?;
+            owner.memories().push(Arc::clone(&memory));
+            memory
         };
-        fill(self, &memory)?;
-        self.kept.push(Kept { owner: key, memory: Arc::clone(&memory) });
+        // The last one was used last.
+        let key = Arc::downgrade(owner);
+        self.owners.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&key));
+        self.owners.push(key);
         Ok(memory)
     }
 
-    /// Frees the memory of passes, or else what was used longest ago; false if there is nothing.
+    /// Frees the memory of passes, or else what is kept and was used longest ago; false if there is
+    /// nothing.
     fn free_something(&mut self) -> bool {
-        if self.rooms.iter().any(Option::is_some) {
-            self.rooms.clear();
-            return true;
-        }
-        if self.kept.is_empty() {
-            return false;
-        }
-        self.kept.remove(0);
-        true
-    }
-
-    /// Frees everything but what is kept for this owner.
-    pub(crate) fn free_others(&mut self, owner: &Arc<()>) {
-        let key = Arc::downgrade(owner);
+        let had_rooms = self.rooms.iter().any(Option::is_some);
         self.rooms.clear();
-        self.kept.retain(|kept| kept.owner.ptr_eq(&key));
+        had_rooms || self.free_oldest()
     }
 
-    /// Frees the memory of passes.
-    pub(crate) fn free_rooms(&mut self) {
-        self.rooms.clear();
-    }
-
-    /// Makes the memory of a pass for this use at least so long; its content is unspecified.
-    pub(crate) fn make_room(&mut self, room: usize, bytes: usize) -> Result<(), DeviceFault> {
-        if self.rooms.len() <= room {
-            self.rooms.resize_with(room + 1, || None);
+    /// Frees what is kept and was used longest ago, but not what a pass uses; false if there is
+    /// nothing.
+    fn free_oldest(&mut self) -> bool {
+        let driver = &self.driver;
+        let freed = self
+            .owners
+            .iter()
+            .position(|owner| owner.upgrade().is_some_and(|owner| owner.free_on(driver)));
+        if let Some(at) = freed {
+            self.owners.remove(at);
         }
-        if self.rooms[room].as_ref().is_none_or(|memory| memory.bytes() < bytes) {
-            self.rooms[room] = None;
-            self.rooms[room] = Some(self.allocate(bytes)?);
+        freed.is_some()
+    }
+
+    /// Whether there is memory for a pass, if all is freed that it does not need; asked before
+    /// anything is freed for it.
+    pub(crate) fn has_memory_for(&self, need: &Need<'_>) -> Result<bool, DeviceFault> {
+        let is_kept = need.kept.iter().all(|(owner, _)| owner.on(&self.driver).is_some());
+        let room_bytes = |room: usize| self.rooms.get(room).and_then(Option::as_ref);
+        let mut rooms = need.rooms.iter().enumerate();
+        if is_kept
+            && rooms.all(|(at, bytes)| room_bytes(at).is_some_and(|room| room.bytes() >= *bytes))
+        {
+            return Ok(true);
+        }
+        let (needed, available) = (need.bytes(), self.available()?);
+        // The same again is tried when clearly more is free, not whenever some bytes are.
+        let is_hopeless = self.shortage.is_some_and(|shortage| {
+            needed >= shortage.needed && available < shortage.available + needed / 16
+        });
+        Ok(needed <= available && !is_hopeless)
+    }
+
+    /// Remembers that there was no memory for a pass, and frees what it had so far.
+    pub(crate) fn note_shortage(&mut self, need: &Need<'_>) -> Result<(), DeviceFault> {
+        self.rooms.clear();
+        self.shortage = Some(Shortage { needed: need.bytes(), available: self.available()? });
+        Ok(())
+    }
+
+    /// Bytes that could be had if everything here was freed.
+    fn available(&self) -> Result<usize, DeviceFault> {
+        let rooms: usize = self.rooms.iter().flatten().map(Memory::bytes).sum();
+        let owners = self.owners.iter().filter_map(Weak::upgrade);
+        let kept = owners.filter_map(|owner| owner.on(&self.driver));
+        Ok(self.free_bytes()? + rooms + kept.map(|memory| memory.bytes()).sum::<usize>())
+    }
+
+    /// Makes the memory of a pass for each use at least so long; its content is unspecified. It
+    /// makes room by freeing what was there, and what is kept for others.
+    pub(crate) fn make_rooms(&mut self, bytes: &[usize]) -> Result<(), DeviceFault> {
+        match self.grow_rooms(bytes) {
+            Err(DeviceFault::OutOfMemory) => self.rooms.clear(),
+            result => return result,
+        }
+        loop {
+            match self.grow_rooms(bytes) {
+                Err(DeviceFault::OutOfMemory) if self.free_oldest() => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn grow_rooms(&mut self, bytes: &[usize]) -> Result<(), DeviceFault> {
+        if self.rooms.len() < bytes.len() {
+            self.rooms.resize_with(bytes.len(), || None);
+        }
+        for (at, &bytes) in bytes.iter().enumerate() {
+            if self.rooms[at].as_ref().is_none_or(|memory| memory.bytes() < bytes) {
+                self.rooms[at] = None;
+                self.rooms[at] = Some(self.allocate(bytes)?);
+            }
         }
         Ok(())
     }

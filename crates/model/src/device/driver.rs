@@ -1,7 +1,7 @@
 //! The functions of NVIDIA's driver that are needed, taken from its library at run time.
 //!
-//! Everything unsafe about a card is in this file. A wrong address or size in a launch ends it with
-//! an error of the card; where a card shares the addresses of the process, it could reach those.
+//! The library is never unloaded: it has threads of its own. What a kernel reaches with its
+//! arguments only whoever launches it knows; all else here is safe to call.
 #![expect(unsafe_code, reason = "the driver is a C library")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
@@ -24,6 +24,10 @@ const NO_DEVICE: c_int = 100;
 const MULTIPROCESSORS: c_int = 16;
 /// The attribute that is the first number of the compute capability.
 const CAPABILITY: c_int = 75;
+/// The option of a compilation that names where errors are written, and the one with its length.
+const ERROR_LOG: [c_int; 2] = [5, 6];
+/// Bytes of what the compiler may say of an error.
+const LOG_BYTES: usize = 4 << 10;
 /// The least compute capability that the kernels run on (Ampere).
 const CAPABILITY_MIN: c_int = 8;
 
@@ -58,9 +62,12 @@ functions! {
     retain = "cuDevicePrimaryCtxRetain"(*mut *mut c_void, c_int);
     release = "cuDevicePrimaryCtxRelease_v2"(c_int);
     set_current = "cuCtxSetCurrent"(*mut c_void);
-    load = "cuModuleLoadData"(*mut *mut c_void, *const c_void);
+    load = "cuModuleLoadDataEx"(
+        *mut *mut c_void, *const c_void, c_uint, *const c_int, *const *mut c_void
+    );
     unload = "cuModuleUnload"(*mut c_void);
     function = "cuModuleGetFunction"(*mut *mut c_void, *mut c_void, *const c_char);
+    memory = "cuMemGetInfo_v2"(*mut usize, *mut usize);
     allocate = "cuMemAlloc_v2"(*mut u64, usize);
     free = "cuMemFree_v2"(u64);
     write = "cuMemcpyHtoD_v2"(u64, *const c_void, usize);
@@ -73,9 +80,22 @@ functions! {
     error_text = "cuGetErrorString"(c_int, *mut *const c_char);
 }
 
-/// Declares the kernels, whose names are those in `kernels.cu`.
+/// The type of an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Type {
+    /// A number of 32 bits.
+    U32,
+    /// A number of 64 bits, or an address.
+    U64,
+    /// A float32.
+    F32,
+    /// A float64.
+    F64,
+}
+
+/// Declares the kernels, whose names and types of arguments are those in `kernels.cu`.
 macro_rules! kernels {
-    ($($kernel:ident = $name:literal,)+) => {
+    ($($kernel:ident = $name:literal($($argument:ident),*),)+) => {
         /// A kernel.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Kernel {
@@ -83,31 +103,34 @@ macro_rules! kernels {
         }
 
         impl Kernel {
-            /// All of them, in the order of their numbers, with their names.
-            const ALL: &'static [(Self, &'static str)] = &[$((Self::$kernel, $name),)+];
+            /// All of them, in the order of their numbers, with names and arguments.
+            pub(crate) const ALL: &'static [(Self, &'static str, &'static [Type])] =
+                &[$((Self::$kernel, $name, &[$(Type::$argument),*]),)+];
         }
     };
 }
 
 kernels! {
-    Widen = "widen",
-    Embed = "embed",
-    Normalize = "normalize",
-    LinearLarge = "linear_large",
-    LinearMedium = "linear_medium",
-    LinearSmall = "linear_small",
-    Rotate = "rotate",
-    Transpose = "transpose",
-    ScoresMedium = "scores_medium",
-    WeighMedium = "weigh_medium",
-    ValuesMedium = "values_medium",
-    ScoresSmall = "scores_small",
-    WeighSmall = "weigh_small",
-    ValuesSmall = "values_small",
-    Likelihood = "likelihood",
-    SumRows = "sum_rows",
-    Characteristic = "characteristic",
-    Functions = "functions",
+    PlaceWeights = "place_weights"(U64, U32, U32, U64, U32, U64, U32, U64),
+    Embed = "embed"(U64, U64, U64, U32, U32, U64),
+    Normalize = "normalize"(U64, U64, U64, U32, U32, U64),
+    LinearLarge = "linear_large"(U64, U64, U64, U32, U32, U32, U32, U32, U64, U64),
+    LinearMedium = "linear_medium"(U64, U64, U64, U32, U32, U32, U32, U32, U64, U64),
+    LinearSmall = "linear_small"(U64, U64, U64, U32, U32, U32, U32, U32, U64, U64),
+    LinearLargeHalf = "linear_large_half"(U64, U64, U64, U32, U32, U32, U32, U32, U64, U64),
+    LinearMediumHalf = "linear_medium_half"(U64, U64, U64, U32, U32, U32, U32, U32, U64, U64),
+    LinearSmallHalf = "linear_small_half"(U64, U64, U64, U32, U32, U32, U32, U32, U64, U64),
+    Rotate = "rotate"(U64, U64, U64, U64, U32, U32, U32, U32),
+    Transpose = "transpose"(U64, U32, U32, U32, U32, U64),
+    ScoresMedium = "scores_medium"(U64, U32, U32, U32, U32, F32, U64, U64, U64, U64),
+    ScoresSmall = "scores_small"(U64, U32, U32, U32, U32, F32, U64, U64, U64, U64),
+    Weigh = "weigh"(U64, U64, U64, U64, U32, U64),
+    ValuesMedium = "values_medium"(U64, U32, U32, U32, U32, U32, U64, U64, U64, U64, U64, U64),
+    ValuesSmall = "values_small"(U64, U32, U32, U32, U32, U32, U64, U64, U64, U64, U64, U64),
+    Likelihood = "likelihood"(U64, U64, U64, U32, U32, U64, U64),
+    SumRows = "sum_rows"(U64, U64, U32, U32, U64, U64),
+    Characteristic = "characteristic"(U64, U64, F64, U32, U32, U32, U64),
+    Functions = "functions"(U64, U32, U64),
 }
 
 /// An argument of a kernel.
@@ -137,6 +160,15 @@ impl Argument {
             Self::Double(value) => value.to_bits(),
         }
     }
+
+    fn has_type(self) -> Type {
+        match self {
+            Self::Address(_) | Self::Long(_) => Type::U64,
+            Self::Count(_) => Type::U32,
+            Self::Float(_) => Type::F32,
+            Self::Double(_) => Type::F64,
+        }
+    }
 }
 
 /// A card in use: a context with the kernels in it.
@@ -147,8 +179,6 @@ pub(crate) struct Driver {
     context: *mut c_void,
     module: *mut c_void,
     kernels: Vec<*mut c_void>,
-    /// Holds the functions.
-    _library: Library,
 }
 
 // SAFETY: the driver's functions may be called from any thread, and every call here first makes the
@@ -172,7 +202,10 @@ impl Driver {
             Some(path) => unsafe { Library::new(path) }.map_err(|_| DeviceFault::NoDriver)?,
             None => system_library()?,
         };
-        let functions = Functions::of(&library)?;
+        let functions = Functions::of(&library);
+        // Whatever becomes of the card: unloading it while its threads run would end the process.
+        std::mem::forget(library);
+        let functions = functions?;
         let device = find(functions, index)?;
         let mut driver = Self {
             functions,
@@ -180,28 +213,52 @@ impl Driver {
             context: ptr::null_mut(),
             module: ptr::null_mut(),
             kernels: Vec::new(),
-            _library: library,
         };
         // SAFETY: the context is a place to write to, and the device exists.
         check(functions, "cuDevicePrimaryCtxRetain", unsafe {
             (functions.retain)(&raw mut driver.context, device)
         })?;
         driver.enter()?;
-        let text = CString::new(kernels).map_err(|_| DeviceFault::Kernels)?;
-        // SAFETY: the text ends with a zero byte and outlives the call.
-        check(functions, "cuModuleLoadData", unsafe {
-            (functions.load)(&raw mut driver.module, text.as_ptr().cast())
-        })?;
-        for (_, name) in Kernel::ALL {
-            let name = CString::new(*name).map_err(|_| DeviceFault::Kernels)?;
+        driver.compile(kernels)?;
+        Ok(driver)
+    }
+
+    /// Lets the driver compile the kernels.
+    fn compile(&mut self, kernels: &str) -> Result<(), DeviceFault> {
+        let not_text = |_| DeviceFault::Kernels { reason: "they are not text".to_owned() };
+        let text = CString::new(kernels).map_err(not_text)?;
+        let mut log = [0_u8; LOG_BYTES];
+        let values = [log.as_mut_ptr().cast(), ptr::without_provenance_mut(LOG_BYTES)];
+        // SAFETY: the text ends with a zero byte and outlives the call, and so do the two options
+        // and the log, whose length the second one is.
+        let code = unsafe {
+            (self.functions.load)(
+                &raw mut self.module,
+                text.as_ptr().cast(),
+                2,
+                ERROR_LOG.as_ptr(),
+                values.as_ptr(),
+            )
+        };
+        match self.check("cuModuleLoadDataEx", code) {
+            Err(DeviceFault::Failed { reason, .. }) => {
+                let said = CStr::from_bytes_until_nul(&log).map(CStr::to_string_lossy);
+                let first = said.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+                let separator = if first.is_empty() { "" } else { ": " };
+                return Err(DeviceFault::Kernels { reason: format!("{reason}{separator}{first}") });
+            }
+            result => result?,
+        }
+        for (_, name, _) in Kernel::ALL {
+            let name = CString::new(*name).map_err(not_text)?;
             let mut function = ptr::null_mut();
             // SAFETY: the module is loaded, and the name ends with a zero byte.
-            driver.check("cuModuleGetFunction", unsafe {
-                (functions.function)(&raw mut function, driver.module, name.as_ptr())
+            self.check("cuModuleGetFunction", unsafe {
+                (self.functions.function)(&raw mut function, self.module, name.as_ptr())
             })?;
-            driver.kernels.push(function);
+            self.kernels.push(function);
         }
-        Ok(driver)
+        Ok(())
     }
 
     /// The card's name.
@@ -225,21 +282,44 @@ impl Driver {
             .unwrap_or(1)
     }
 
+    /// Memory that is free, in bytes.
+    pub(crate) fn free_bytes(&self) -> Result<usize, DeviceFault> {
+        self.enter()?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: both are places to write to.
+        let code = unsafe { (self.functions.memory)(&raw mut free, &raw mut total) };
+        self.check("cuMemGetInfo", code)?;
+        Ok(free)
+    }
+
     /// Starts a kernel, which runs after everything started before.
-    pub(crate) fn launch(
+    ///
+    /// # Safety
+    /// Each address is one of memory of this card that lives until the kernel has run, and what
+    /// the kernel reads and writes from there on, given its other arguments, the grid and the
+    /// numbers in that memory, lies inside. Where a card shares the addresses of the process, it
+    /// would reach those.
+    ///
+    /// # Panics
+    /// If the arguments are not of the types that the kernel has.
+    pub(crate) unsafe fn launch(
         &self,
         kernel: Kernel,
         grid: [usize; 3],
         threads: usize,
         arguments: &[Argument],
     ) -> Result<(), DeviceFault> {
+        let (_, name, types) = Kernel::ALL[kernel as usize];
+        let given = arguments.iter().map(|argument| argument.has_type());
+        assert!(given.eq(types.iter().copied()), "{name} has arguments of other types");
         self.enter()?;
         let mut bits: Vec<u64> = arguments.iter().map(|argument| argument.bits()).collect();
         let mut places: Vec<*mut c_void> =
             bits.iter_mut().map(|bits| ptr::from_mut(bits).cast()).collect();
         #[expect(clippy::cast_possible_truncation, reason = "grids are below 2^31 blocks")]
         let [x, y, z, threads] = [grid[0], grid[1], grid[2], threads].map(|n| n as c_uint);
-        // SAFETY: the kernel has these arguments, which outlive the call.
+        // SAFETY: the kernel has arguments of these types, which outlive the call, and the caller
+        // promises the rest.
         self.check("cuLaunchKernel", unsafe {
             (self.functions.launch)(
                 self.kernels[kernel as usize],
@@ -372,14 +452,26 @@ impl Memory {
         self.bytes
     }
 
-    /// The address of element `index` if it holds these numbers.
-    pub(crate) fn at<T: Number>(&self, index: usize) -> Argument {
-        Argument::Address(self.address + (index * size_of::<T>()) as u64)
+    /// The address of `bytes` from byte `first` on.
+    ///
+    /// # Panics
+    /// If they are not all in it.
+    pub(crate) fn span(&self, first: usize, bytes: usize) -> Argument {
+        assert!(bytes <= self.bytes && first <= self.bytes - bytes, "a span lies in its memory");
+        Argument::Address(self.address + first as u64)
     }
 
-    /// Its address.
-    pub(crate) fn start(&self) -> Argument {
-        Argument::Address(self.address)
+    /// The address of its first `count` numbers.
+    ///
+    /// # Panics
+    /// If it has fewer.
+    pub(crate) fn of<T: Number>(&self, count: usize) -> Argument {
+        self.span(0, count * size_of::<T>())
+    }
+
+    /// Whether it is memory of this card.
+    pub(super) fn is_on(&self, driver: &Arc<Driver>) -> bool {
+        Arc::ptr_eq(&self.driver, driver)
     }
 
     /// Copies numbers to its beginning.

@@ -8,8 +8,11 @@ mod training;
 
 pub(crate) use training::{CharacteristicFunction, DocumentSums};
 
+use std::sync::Arc;
+
 use soma_architecture::Architecture;
 
+use crate::device::Kept;
 use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
 use crate::math::sin_cos_turn;
 use crate::math64;
@@ -20,10 +23,12 @@ use crate::sizes::Sizes;
 const TURNS_PER_RADIAN: f64 = f64::from_bits(0x3fc4_5f30_6dc9_c883);
 
 /// The unit directions derived from a seed, `[dim, slices]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Directions {
     values: Vec<f32>,
     slices: usize,
+    /// What cards keep of them.
+    kept: Arc<Kept>,
 }
 
 impl Directions {
@@ -39,7 +44,7 @@ impl Directions {
         let values = (0..dim * slices)
             .map(|bit| if bits[bit / 8] >> (bit % 8) & 1 == 1 { component } else { -component })
             .collect();
-        Self { values, slices }
+        Self { values, slices, kept: Arc::default() }
     }
 
     /// Directions `[dim, slices]`, columns of length 1; `None` if their number does not match
@@ -50,7 +55,12 @@ impl Directions {
             return None;
         }
         let values = values.into_iter().map(operand).collect();
-        Some(Self { values, slices })
+        Some(Self { values, slices, kept: Arc::default() })
+    }
+
+    /// What cards keep of them.
+    pub(crate) fn kept(&self) -> &Arc<Kept> {
+        &self.kept
     }
 
     /// The matrix, `[dim, slices]`.

@@ -125,22 +125,51 @@ impl<'a> Passes<'a> {
         ended.map(|(sums, data)| sums?.finish(data, architecture)).collect()
     }
 
-    /// Runs one forward pass over chunks, which are then added up one by one.
+    /// Computes chunks: in one pass on the card, or in those of the engine if there is no card or
+    /// it fails. Asks before each pass.
     fn compute(
         &mut self,
-        pass: &[Placed<'_>],
+        chunks: &[Placed<'_>],
         partial: &mut [Partial],
         keep: &mut Keep<'_>,
         done: &mut impl FnMut(usize),
     ) {
+        let subject =
+            Subject { weights: self.weights, directions: self.directions, nodes: &self.nodes };
+        let wants_rows = matches!(keep, Keep::All(_));
         self.gave_up = self.gave_up || !(self.proceed)();
-        if pass.is_empty() || self.gave_up {
-            return;
+        if let (false, Some(card)) = (chunks.is_empty() || self.gave_up, &self.card) {
+            let mut rows = Rows::default();
+            if let Some(outcomes) =
+                card.run(subject, &tokens(chunks), wants_rows.then_some(&mut rows))
+            {
+                self.add(chunks, outcomes, rows, partial, keep, done);
+                return;
+            }
+            self.card = None;
         }
-        let tokens: Vec<Vec<u16>> =
-            pass.iter().map(|(_, chunk)| chunk.tokens().collect()).collect();
-        let mut rows = Rows::default();
-        let outcomes = self.outcomes(&tokens, matches!(keep, Keep::All(_)).then_some(&mut rows));
+        for (index, part) in parts(chunks, PASS_POSITIONS as usize).enumerate() {
+            self.gave_up = self.gave_up || (index > 0 && !(self.proceed)());
+            if self.gave_up {
+                return;
+            }
+            let mut rows = Rows::default();
+            let wanted = wants_rows.then_some(&mut rows);
+            let outcomes = self.pass.run(self.engine, subject, &tokens(part), wanted);
+            self.add(part, outcomes, rows, partial, keep, done);
+        }
+    }
+
+    /// Adds up the chunks of a pass, one by one.
+    fn add(
+        &self,
+        pass: &[Placed<'_>],
+        outcomes: Vec<Option<Outcome>>,
+        rows: Rows,
+        partial: &mut [Partial],
+        keep: &mut Keep<'_>,
+        done: &mut impl FnMut(usize),
+    ) {
         if let Keep::All(dump) = keep {
             dump.representations.extend(rows.representations);
             dump.logits.extend(rows.logits);
@@ -163,39 +192,24 @@ impl<'a> Passes<'a> {
             }
         }
     }
-
-    /// What a pass gives for each of its chunks: from the card, or from the engine if there is none
-    /// or it fails.
-    fn outcomes(
-        &mut self,
-        tokens: &[Vec<u16>],
-        mut rows: Option<&mut Rows>,
-    ) -> Vec<Option<Outcome>> {
-        let subject =
-            Subject { weights: self.weights, directions: self.directions, nodes: &self.nodes };
-        if let Some(card) = &mut self.card {
-            match card.run(subject, tokens, rows.as_deref_mut()) {
-                Some(outcomes) => return outcomes,
-                None => self.card = None,
-            }
-        }
-        let parts = parts(tokens, PASS_POSITIONS as usize);
-        let computed = parts
-            .map(|tokens| self.pass.run(self.engine, subject, tokens, rows.as_deref_mut()))
-            .collect::<Vec<_>>();
-        computed.into_iter().flatten().collect()
-    }
 }
 
-/// Cuts the chunks of a pass into passes of at most so many positions, or of one chunk.
-fn parts(tokens: &[Vec<u16>], positions_max: usize) -> impl Iterator<Item = &[Vec<u16>]> {
-    let mut rest = tokens;
+fn tokens(chunks: &[Placed<'_>]) -> Vec<Vec<u16>> {
+    chunks.iter().map(|(_, chunk)| chunk.tokens().collect()).collect()
+}
+
+/// Cuts chunks into passes of at most so many positions, or of one chunk.
+fn parts<'p, 'd>(
+    chunks: &'p [Placed<'d>],
+    positions_max: usize,
+) -> impl Iterator<Item = &'p [Placed<'d>]> {
+    let mut rest = chunks;
     std::iter::from_fn(move || {
         let mut positions = 0;
         let count = rest
             .iter()
-            .take_while(|tokens| {
-                positions += tokens.len();
+            .take_while(|(_, chunk)| {
+                positions += chunk.positions();
                 positions <= positions_max
             })
             .count();

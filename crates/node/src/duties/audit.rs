@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use soma_architecture::Architecture;
 use soma_architecture::embedding::document_distance;
+use soma_codes::Coded as _;
 use soma_model::{DeviceChoice, Directions, Engine, KernelChoice, Score, Weights};
 use soma_protocol::record::{Candidate, TargetStatus, WeightsAge};
 use soma_protocol::winner::is_gain_enough;
@@ -215,7 +216,7 @@ impl Auditor {
         let workers = threads.min(WORKERS_MAX);
         let share = |worker| threads / workers + usize::from(worker < threads % workers);
         let warn = |error: &soma_model::Error| {
-            tracing::warn!(%error, "audits compute on the processor instead");
+            tracing::warn!(%error, hint = error.hint(), "audits compute on the processor instead");
         };
         let auditor =
             |worker| Ok(Self { engine: Engine::new(kernel, share(worker))?.on(device, warn)? });

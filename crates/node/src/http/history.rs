@@ -131,6 +131,13 @@ pub(super) struct AfterCursor {
     limit: Option<u32>,
 }
 
+#[derive(Deserialize)]
+pub(super) struct Signed {
+    after: Option<Text<Cursor>>,
+    limit: Option<u32>,
+    rejected: Option<bool>,
+}
+
 /// The transactions of a block, in order
 #[utoipa::path(get, path = routes::BLOCK_TRANSACTIONS, tag = "history",
     params(("height" = String, Path, description = "its height, or its hash"),
@@ -153,17 +160,19 @@ pub(super) async fn block_transactions(
 /// The transactions that an account signed, newest first
 #[utoipa::path(get, path = routes::ACCOUNT_TRANSACTIONS, tag = "history",
     params(("address" = String, Path, description = "soma1..."),
+        ("rejected" = Option<bool>, Query, description = "only those that the rules rejected"),
         ("after" = Option<String>, Query, description = "`HEIGHT-INDEX` of the last one seen"),
         ("limit" = Option<u32>, Query, description = "1 to 500")),
     responses((status = 200, body = Page<types::Transaction>), (status = 400, body = ApiError)))]
 pub(super) async fn account_transactions(
     State(api): State<Api>,
     Path(address): Path<Text<Address>>,
-    Query(AfterCursor { after, limit }): Query<AfterCursor>,
+    Query(Signed { after, limit, rejected }): Query<Signed>,
 ) -> Result<Json<Page<types::Transaction>>, Problem> {
     let limit = page_size(limit)?;
     let before = after.map(|cursor| (cursor.height, cursor.index));
-    let records = api.chain.history.transactions_of_sender(&address, before, limit);
+    let rejected = rejected.unwrap_or(false);
+    let records = api.chain.history.transactions_of_sender(&address, rejected, before, limit);
     Ok(transactions(records.map_err(NodeError::from)?))
 }
 
@@ -208,6 +217,20 @@ pub(super) async fn account_events(
     Query(after): Query<AfterCursor>,
 ) -> Result<Json<Page<types::Event>>, Problem> {
     events_of(&api, Subject::Account(*address), &after)
+}
+
+/// What became of the submissions of an account, newest first
+#[utoipa::path(get, path = routes::ACCOUNT_SUBMISSIONS, tag = "history",
+    params(("address" = String, Path, description = "soma1..."),
+        ("after" = Option<String>, Query, description = "cursor of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Event>), (status = 400, body = ApiError)))]
+pub(super) async fn account_submissions(
+    State(api): State<Api>,
+    Path(address): Path<Text<Address>>,
+    Query(after): Query<AfterCursor>,
+) -> Result<Json<Page<types::Event>>, Problem> {
+    events_of(&api, Subject::Submitter(*address), &after)
 }
 
 /// What happened to a model, newest first

@@ -2,7 +2,7 @@
 //! contain only what the records hold or the protocol computes.
 
 mod validators;
-mod state;
+mod transactions;
 mod history;
 #[cfg(test)]
 mod tests;
@@ -11,7 +11,8 @@ pub(super) use history::{
     block, event_number, events, events_of, events_of_block, events_of_submission,
     finalized_transaction,
 };
-pub(super) use state::{
-    account, clock, direction, epoch, model, specialization, supply, target, transaction, winner,
+pub(super) use soma_sdk::answers::{
+    account, clock, direction, epoch, model, specialization, supply, target, winner,
 };
+pub(super) use transactions::transaction;
 pub(super) use validators::{governance, stakes, validator, validators};

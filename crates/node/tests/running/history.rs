@@ -126,6 +126,10 @@ fn questions(document: &Value, values: &[(&str, &str, String)]) -> Vec<String> {
         let path = values.fold(path.clone(), |path, (_, name, value)| path.replace(name, value));
         let mut parameters = get["parameters"].as_array().into_iter().flatten();
         let is_paged = parameters.any(|parameter| parameter["name"] == "limit");
+        if path == routes::PROOF {
+            let keys = vec!["5a".repeat(32); routes::PROVED_RECORDS_MAX];
+            return format!("{path}?keys={}", keys.join(","));
+        }
         if is_paged { format!("{path}?limit={}", routes::PAGE_MAX) } else { path }
     });
     filled.collect()

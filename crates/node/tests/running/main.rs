@@ -26,6 +26,8 @@ mod network;
 #[cfg(test)]
 mod page;
 #[cfg(test)]
+mod proofs;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod why;

@@ -129,8 +129,13 @@ impl Evidence {
     }
 }
 
+/// Whether these bytes are a key.
+pub fn is_key(key: &ConsensusKey) -> bool {
+    VerificationKey::try_from(key.0).is_ok()
+}
+
 /// Whether a signature was made by a consensus key, by the rule of ZIP 215.
-pub(crate) fn verifies(key: &ConsensusKey, signature: &[u8; 64], bytes: &[u8]) -> bool {
+pub fn verifies(key: &ConsensusKey, signature: &[u8; 64], bytes: &[u8]) -> bool {
     VerificationKey::try_from(key.0)
         .and_then(|key| key.verify(&Signature::from(*signature), bytes))
         .is_ok()

@@ -34,6 +34,8 @@ pub const ACCOUNT_TRANSACTIONS: &str = "/v1/accounts/{address}/transactions";
 /// `GET ?after=CURSOR&limit=N`: page of [`Event`](crate::api::Event)s that concern the account, or
 /// its validator, newest first.
 pub const ACCOUNT_EVENTS: &str = "/v1/accounts/{address}/events";
+/// What became of the submissions of an account, newest first.
+pub const ACCOUNT_SUBMISSIONS: &str = "/v1/accounts/{address}/submissions";
 /// `GET ?epochs=N`: [`Why`](crate::api::Why) the account's submissions won or did not, in the
 /// running epoch and those before it, [`WHY_EPOCHS_MAX`] at most.
 pub const ACCOUNT_WHY: &str = "/v1/accounts/{address}/why";
@@ -115,6 +117,12 @@ pub const CIPHERTEXT: &str = "/v1/ciphertexts/{hash}";
 pub const UPLOAD: &str = "/v1/ciphertexts/{hash}/upload";
 /// `GET`: the decrypted file once it is revealed, with ranges.
 pub const WEIGHTS: &str = "/v1/weights/{hash}";
+/// `GET ?keys=KEY,KEY,..`: [`Proof`](crate::api::Proof) of what the records of at most
+/// [`PROVED_RECORDS_MAX`] keys are, each in hex.
+pub const PROOF: &str = "/v1/proof";
+/// `GET ?after=TERM`: [`Handovers`](crate::api::Handovers): the changes of the committee after this
+/// term, or from the first on, at most [`HANDOVERS_MAX`].
+pub const HANDOVERS: &str = "/v1/handovers";
 /// `GET`: 200 while the process runs.
 pub const HEALTH: &str = "/healthz";
 /// `GET`: 200 when the node is ready; otherwise 503 with the reason.
@@ -128,6 +136,10 @@ pub const OPENAPI: &str = "/openapi.json";
 pub const PAGE_DEFAULT: u32 = 50;
 /// The most items on one page.
 pub const PAGE_MAX: u32 = 500;
+/// The most records in one proof.
+pub const PROVED_RECORDS_MAX: usize = 64;
+/// The most handovers of one answer.
+pub const HANDOVERS_MAX: usize = 32;
 /// Epochs that an answer to why looks back if the request names no number.
 pub const WHY_EPOCHS_DEFAULT: u32 = 3;
 /// The most epochs that an answer to why looks back.

@@ -766,3 +766,26 @@ mod tests {
         assert_eq!(contacts.of(&ConsensusKey([8; 32])), None);
     }
 }
+
+/// What records of the state are, and everything that shows it: `docs/protocol.md` defines the
+/// bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Proof {
+    /// Height of the block whose state it is: the last finalized one.
+    pub height: U64,
+    /// Its header, in hex.
+    pub header: String,
+    /// Its certificate, in hex.
+    pub certificate: String,
+    /// For each key of the question, what shows its record, in hex.
+    pub records: Vec<String>,
+}
+
+/// What leads from a committee to later ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Handovers {
+    /// Each in hex, in order; none if the committee has not changed.
+    pub handovers: Vec<String>,
+}

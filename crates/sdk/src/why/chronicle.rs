@@ -4,12 +4,15 @@ use std::collections::HashMap;
 
 use crate::api::{Event as ApiEvent, Target};
 use crate::client::{Client, Subject};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use soma_protocol::{Epoch, Event, Phase, TargetId};
 
 use crate::error::SdkError;
 
-/// The most events and transactions of one subject that are read.
-pub(super) const READ_MAX: usize = 5_000;
+/// The most events of one subject that are read.
+const READ_MAX: usize = 5_000;
+/// The most questions that wait for an answer at a time.
+const AT_ONCE: usize = 8;
 
 /// Epochs after its own in which a target may still be settled.
 const SETTLED_WITHIN: u32 = 2;
@@ -67,6 +70,13 @@ impl<'a> Chronicle<'a> {
         Ok(&self.targets[&id.0])
     }
 
+    /// Asks for all targets of an epoch at once: less work than for each of many.
+    pub(super) async fn ask_for_targets(&mut self, epoch: u32) -> Result<(), SdkError> {
+        let targets = self.client.targets(Some(Epoch(epoch))).await?;
+        self.targets.extend(targets.into_iter().map(|target| (target.id, target)));
+        Ok(())
+    }
+
     /// The events of these epochs that concern `subject`, oldest first.
     pub(super) async fn events(&mut self, subject: Subject) -> Result<Vec<Entry>, SdkError> {
         let mut found = Vec::new();
@@ -117,6 +127,16 @@ impl<'a> Chronicle<'a> {
         phases.reverse();
         Ok(phases)
     }
+}
+
+/// The answers to questions, in their order; several wait at a time.
+///
+/// # Errors
+/// The first of those of the questions.
+pub(super) async fn answers<T>(
+    questions: impl Iterator<Item = impl Future<Output = Result<T, SdkError>>>,
+) -> Result<Vec<T>, SdkError> {
+    stream::iter(questions).buffered(AT_ONCE).try_collect().await
 }
 
 fn entry(event: &ApiEvent) -> Option<Entry> {

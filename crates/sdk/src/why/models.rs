@@ -1,6 +1,6 @@
 //! What became of a model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{Model, ModelStatus, Returned, Target, TargetStatus};
 use crate::client::{Client, Subject};
@@ -8,12 +8,14 @@ use soma_protocol::event::LapseReason;
 use soma_protocol::routing::rank_value;
 use soma_protocol::{Amount, Epoch, Event, ModelId, SUPPLY, TargetId};
 
-use super::chronicle::{Chronicle, Entry};
+use super::chronicle::{Chronicle, Entry, answers};
 use super::reason::{Fate, Q32, Reason};
 use crate::error::SdkError;
 
 /// The most targets of an epoch that are compared to tell what was missing.
 const COMPARED_MAX: usize = 64;
+/// From so many targets of an epoch on, all of its targets are asked for at once.
+const MANY: usize = 4;
 
 /// What became of a model in the last `epochs`, oldest first: for each epoch the targets that it
 /// was routed to, or why it was routed to none.
@@ -28,12 +30,15 @@ pub async fn of_model(client: &Client, id: ModelId, epochs: u32) -> Result<Vec<F
     for epoch in chronicle.first..=chronicle.last {
         let mut reasons = lapses(&events, epoch);
         let routed = targets_of(&events, id, epoch);
+        if routed.len() >= MANY {
+            chronicle.ask_for_targets(epoch).await?;
+        }
         for &target in &routed {
             let reason = outcome(&mut chronicle, target, id).await?;
             reasons.push((Some(target.0), reason));
         }
         if routed.is_empty() {
-            let reason = not_routed(&chronicle, &model, &events, epoch).await?;
+            let reason = not_routed(&mut chronicle, &model, &events, epoch).await?;
             reasons.extend(reason.map(|reason| (None, reason)));
         }
         let fate = |(target, reason)| Fate { epoch, target, model: Some(id.0), reason };
@@ -100,7 +105,7 @@ fn winning_loss(events: &[Entry]) -> Option<Q32> {
 
 /// Why the model was routed to no target of an epoch; `None` if the chain no longer says.
 async fn not_routed(
-    chronicle: &Chronicle<'_>,
+    chronicle: &mut Chronicle<'_>,
     model: &Model,
     events: &[Entry],
     epoch: u32,
@@ -129,7 +134,8 @@ async fn not_routed(
         let targets = u32::try_from(drawn.len()).unwrap_or(u32::MAX);
         return Ok(Some(Reason::NotRoutedThen { targets }));
     }
-    nearest_miss(chronicle.client, model, epoch, &drawn).await.map(Some)
+    chronicle.ask_for_targets(epoch).await?;
+    nearest_miss(chronicle, model, epoch, &drawn).await.map(Some)
 }
 
 /// Whether the model had a commit for an epoch that could be revealed and was not.
@@ -186,53 +192,62 @@ fn out_of_competition(model: &Model, events: &[Entry], epoch: u32) -> Option<Rea
     }
 }
 
-/// The target to which least was missing. Stakes are those of now: the chain does not keep those of
-/// the draw.
+/// The target to which least was missing: the stake with which the model would rank before the last
+/// one that was routed. Stakes are those of now: the chain does not keep those of the draw.
 async fn nearest_miss(
-    client: &Client,
+    chronicle: &mut Chronicle<'_>,
     model: &Model,
     epoch: u32,
     drawn: &[u32],
 ) -> Result<Reason, SdkError> {
+    let client = chronicle.client;
     let own = client.specialization(ModelId(model.id), None).await?.components;
     let stake = Amount(model.stake.0);
-    let mut others: BTreeMap<u32, (Vec<i16>, Amount)> = BTreeMap::new();
-    let mut best: Option<(Option<Amount>, u32, Vec<u32>)> = None;
-    for &id in drawn.iter().take(COMPARED_MAX) {
-        let target = client.target(TargetId(id)).await?;
-        let direction = client.direction(TargetId(id)).await?.components;
-        let mut last = None;
-        for routed in &target.routed {
-            let other = match others.entry(routed.model) {
-                std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-                std::collections::btree_map::Entry::Vacant(new) => {
-                    new.insert(competitor(client, routed.model, epoch).await?)
-                }
-            };
-            last = last.max(rank_value(&other.0, other.1, &direction));
-        }
-        let needed = last.and_then(|last| stake_for(&own, &direction, last));
-        let missing = needed.map(|needed| Amount(needed.0.saturating_sub(stake.0)));
-        let is_less = match (&best, missing) {
-            (None, _) | (Some((None, ..)), Some(_)) => true,
-            (Some((Some(least), ..)), Some(missing)) => missing < *least,
-            (Some(_), None) => false,
-        };
-        if is_less {
-            let routed = target.routed.iter().map(|routed| routed.model).collect();
-            best = Some((missing, id, routed));
-        }
+    let compared = &drawn[..drawn.len().min(COMPARED_MAX)];
+    let mut routed: Vec<Vec<u32>> = Vec::with_capacity(compared.len());
+    for &id in compared {
+        let target = chronicle.target(TargetId(id)).await?;
+        // In routed order, so the last one is the farthest.
+        routed.push(target.routed.iter().map(|routed| routed.model).collect());
     }
-    let (missing, nearest, routed) = best.unwrap_or((None, 0, Vec::new()));
-    let targets = u32::try_from(drawn.len()).unwrap_or(u32::MAX);
-    Ok(Reason::NotRouted { targets, nearest, routed, stake, missing })
+    let last: BTreeSet<u32> = routed.iter().filter_map(|models| models.last().copied()).collect();
+    let last = answers(last.into_iter().map(|id| competitor(client, id, epoch))).await?;
+    let last: BTreeMap<u32, Competitor> = last.into_iter().map(|one| (one.id, one)).collect();
+    let directions = compared.iter().copied().map(|id| client.direction(TargetId(id)));
+    let directions = answers(directions).await?;
+    let missing = |(models, direction): (&Vec<u32>, &[i16])| {
+        let last = &last[models.last()?];
+        let rank = rank_value(&last.specialization, last.stake, direction)?;
+        let needed = stake_for(&own, direction, rank)?;
+        Some(Amount(needed.0.saturating_sub(stake.0)))
+    };
+    let directions = directions.iter().map(|direction| direction.components.as_slice());
+    let missing = routed.iter().zip(directions).map(missing);
+    // A target to which no stake would have led comes after all others.
+    let nearest = missing.enumerate().min_by_key(|(_, missing)| (missing.is_none(), *missing));
+    let (place, missing) = nearest.unwrap_or((0, None));
+    Ok(Reason::NotRouted {
+        targets: u32::try_from(drawn.len()).unwrap_or(u32::MAX),
+        nearest: compared.get(place).copied().unwrap_or(0),
+        routed: routed.into_iter().nth(place).unwrap_or_default(),
+        stake,
+        missing,
+    })
 }
 
-/// A routed model's specialization at the draw, and its stake.
-async fn competitor(client: &Client, id: u32, epoch: u32) -> Result<(Vec<i16>, Amount), SdkError> {
+/// A model that was routed.
+struct Competitor {
+    id: u32,
+    /// At the draw.
+    specialization: Vec<i16>,
+    /// Now.
+    stake: Amount,
+}
+
+async fn competitor(client: &Client, id: u32, epoch: u32) -> Result<Competitor, SdkError> {
     let drawn = client.specialization(ModelId(id), Some(Epoch(epoch))).await?;
     let stake = client.model(ModelId(id)).await?.stake;
-    Ok((drawn.components, Amount(stake.0)))
+    Ok(Competitor { id, specialization: drawn.components, stake: Amount(stake.0) })
 }
 
 /// The least stake with which a specialization ranks before `last`; `None` if none is enough.

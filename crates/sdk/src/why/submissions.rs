@@ -6,9 +6,12 @@ use crate::api::{Returned, Target, TargetStatus, Transaction};
 use crate::client::{Client, Subject};
 use soma_protocol::{Address, Amount, Event, TargetId};
 
-use super::chronicle::{Chronicle, Entry, READ_MAX};
+use super::chronicle::{Chronicle, Entry};
 use super::reason::{Distance, Fate, Reason};
 use crate::error::SdkError;
+
+/// The most rejected transactions that are told.
+const REJECTED_MAX: usize = 64;
 
 /// Actions of a competitor; what a validator owes is another matter.
 const ACTIONS: [&str; 5] =
@@ -26,7 +29,7 @@ pub async fn of_account(
 ) -> Result<Vec<Fate>, SdkError> {
     let mut chronicle = Chronicle::of_last(client, epochs).await?;
     let mut courses: BTreeMap<TargetId, Course> = BTreeMap::new();
-    for entry in chronicle.events(Subject::Account(account)).await? {
+    for entry in chronicle.events(Subject::Submitter(account)).await? {
         note(&mut courses, account, &entry.event);
     }
     let mut fates = Vec::new();
@@ -145,7 +148,7 @@ fn nearest(events: &[Entry], publisher: Option<Address>) -> u64 {
     of_publisher.map(|(_, distance)| distance).min().unwrap_or(0)
 }
 
-/// The account's transactions that the rules rejected, in epochs whose course the node knows.
+/// The account's last transactions that the rules rejected, in epochs whose course the node knows.
 async fn refused(chronicle: &Chronicle<'_>, account: Address) -> Result<Vec<Fate>, SdkError> {
     let mut courses = Vec::new();
     for epoch in chronicle.first..=chronicle.last {
@@ -154,35 +157,18 @@ async fn refused(chronicle: &Chronicle<'_>, account: Address) -> Result<Vec<Fate
     }
     let mut fates = Vec::new();
     let Some(&(earliest_ms, ..)) = courses.first() else { return Ok(fates) };
-    let (mut after, mut read) = (None, 0);
-    while read < READ_MAX {
-        let page = chronicle.client.transactions_of(account, after.as_deref()).await?;
-        read += page.items.len();
-        for transaction in &page.items {
-            let Some(height) = transaction.height else { continue };
-            if !is_refused(transaction) {
-                continue;
-            }
-            let at_ms = chronicle.client.block(height.0).await?.timestamp_ms.0;
-            if at_ms < earliest_ms {
-                return Ok(fates);
-            }
-            let during = courses.iter().rfind(|(began_ms, ..)| *began_ms <= at_ms);
-            fates.extend(during.and_then(|during| refusal(transaction, at_ms, during)));
-        }
-        after = page.next;
-        if after.is_none() {
+    let rejected = chronicle.client.rejected_of(account, None).await?.items;
+    let of_competitor = rejected.iter().filter(|one| ACTIONS.contains(&one.action.as_str()));
+    for transaction in of_competitor.take(REJECTED_MAX) {
+        let Some(height) = transaction.height else { continue };
+        let at_ms = chronicle.client.block(height.0).await?.timestamp_ms.0;
+        if at_ms < earliest_ms {
             break;
         }
+        let during = courses.iter().rfind(|(began_ms, ..)| *began_ms <= at_ms);
+        fates.extend(during.and_then(|during| refusal(transaction, at_ms, during)));
     }
     Ok(fates)
-}
-
-/// Whether it is a competitor's transaction that the rules rejected.
-fn is_refused(transaction: &Transaction) -> bool {
-    let receipt = transaction.receipt.as_ref();
-    receipt.is_some_and(|receipt| receipt.rejection.is_some())
-        && ACTIONS.contains(&transaction.action.as_str())
 }
 
 fn refusal(

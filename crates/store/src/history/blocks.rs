@@ -104,6 +104,36 @@ pub(super) fn get(
     record.map(|bytes| decode(bytes.value(), "block")).transpose()
 }
 
+/// A block with its contents, if the history holds it.
+pub(super) fn whole(
+    write: &WriteTransaction,
+    height: u64,
+) -> Result<Option<(BlockRecord, FinalizedBlock)>, StoreError> {
+    let Some(record) = get(&write.open_table(BLOCKS)?, height)? else { return Ok(None) };
+    let (mut transactions, mut receipts) = (Vec::new(), Vec::new());
+    for entry in write.open_table(TRANSACTIONS)?.range((height, 0)..=(height, u32::MAX))? {
+        let entry: TransactionRecord = decode(entry?.1.value(), "transaction")?;
+        transactions.push(entry.transaction);
+        receipts.push(entry.receipt);
+    }
+    let mut events = Vec::new();
+    for entry in write.open_table(EVENTS)?.range(record.event_sequences())? {
+        events.push(decode::<EventRecord>(entry?.1.value(), "event")?.event);
+    }
+    let block = FinalizedBlock {
+        height,
+        digest: record.digest,
+        parent: record.parent,
+        timestamp_ms: record.timestamp_ms,
+        proposer: record.proposer,
+        state_root: record.state_root,
+        transactions,
+        receipts,
+        events,
+    };
+    Ok(Some((record, block)))
+}
+
 /// Removes a block with its contents.
 pub(super) fn remove(write: &WriteTransaction, block: &BlockRecord) -> Result<(), StoreError> {
     write.open_table(BLOCKS)?.remove(block.height)?;

@@ -1,13 +1,13 @@
 //! The index of the history, which locates blocks by digest, transactions by hash and by sender,
 //! and events by subject. It holds only positions, and no data that is not in the blocks.
 
-use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use soma_protocol::{Address, Epoch, Event, ModelId, PoolId, TargetId};
 
 use super::{
-    blocks::{BLOCKS, Bytes, EVENTS, TRANSACTIONS, empty},
+    blocks::{self, Bytes, EVENTS, FIRST, HEIGHT, META, TRANSACTIONS, empty},
     record::{BlockRecord, EventRecord, FinalizedBlock, TransactionRecord, decode},
 };
 use crate::StoreError;
@@ -21,6 +21,9 @@ pub(super) const DIGESTS: TableDefinition<'_, Id, u64> = TableDefinition::new("d
 pub(super) const HASHES: TableDefinition<'_, Id, (u64, u32)> = TableDefinition::new("hashes");
 /// Senders with the positions of their transactions.
 pub(super) const SENDERS: TableDefinition<'_, (Id, u64, u32), ()> = TableDefinition::new("senders");
+/// The same for transactions that were rejected.
+pub(super) const REJECTED: TableDefinition<'_, (Id, u64, u32), ()> =
+    TableDefinition::new("rejected");
 /// Subjects with the sequence numbers of their events.
 pub(super) const SUBJECTS: TableDefinition<'_, (u8, Id, u64), ()> =
     TableDefinition::new("subjects");
@@ -29,31 +32,32 @@ pub(super) const SUBJECTS: TableDefinition<'_, (u8, Id, u64), ()> =
 /// transactions.
 pub(super) const CONTENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("contents");
 
+/// Name of the counter that says what the index has.
+const INDEX: &str = "index";
+/// What an index has that this software writes; another number is another index.
+const INDEX_VERSION: u64 = 1;
+
 /// Creates the tables, or empties them.
 pub(super) fn empty_tables(write: &WriteTransaction) -> Result<(), StoreError> {
+    write.open_table(META)?.insert(INDEX, INDEX_VERSION)?;
     empty(write, DIGESTS)?;
     empty(write, HASHES)?;
     empty(write, SENDERS)?;
+    empty(write, REJECTED)?;
     empty(write, SUBJECTS)?;
     empty(write, CONTENTS)
 }
 
-/// Adds the contents of blocks that were written without.
-pub(super) fn add_contents(write: &WriteTransaction) -> Result<(), StoreError> {
-    let mut contents = write.open_table(CONTENTS)?;
-    let blocks = write.open_table(BLOCKS)?;
-    if contents.len()? == blocks.len()? {
+/// Makes the index again from the blocks, if other software wrote it.
+pub(super) fn renew(write: &WriteTransaction) -> Result<(), StoreError> {
+    if blocks::counter(write, INDEX)? == INDEX_VERSION {
         return Ok(());
     }
-    let transactions = write.open_table(TRANSACTIONS)?;
-    for block in blocks.iter()? {
-        let height = block?.0.value();
-        let mut hashes = Vec::new();
-        for entry in transactions.range((height, 0)..=(height, u32::MAX))? {
-            let record: TransactionRecord = decode(entry?.1.value(), "transaction")?;
-            hashes.extend_from_slice(&record.receipt.hash.0);
+    empty_tables(write)?;
+    for height in blocks::counter(write, FIRST)?..=blocks::counter(write, HEIGHT)? {
+        if let Some((record, block)) = blocks::whole(write, height)? {
+            insert(write, &block, &record)?;
         }
-        contents.insert(height, hashes.as_slice())?;
     }
     Ok(())
 }
@@ -71,6 +75,8 @@ pub enum Subject {
     Epoch(Epoch),
     /// Proposals, votes on them, and what they and other votes changed.
     Governance,
+    /// What became of the submissions of an account, however much else happened to it.
+    Submitter(Address),
 }
 
 impl Subject {
@@ -86,6 +92,7 @@ impl Subject {
             Self::Target(TargetId(id)) => (2, number(id)),
             Self::Epoch(Epoch(id)) => (3, number(id)),
             Self::Governance => (4, [0; 32]),
+            Self::Submitter(address) => (5, address.0),
         }
     }
 }
@@ -103,10 +110,15 @@ pub(super) fn insert(
     let transactions = write.open_table(TRANSACTIONS)?;
     let mut hashes = write.open_table(HASHES)?;
     let mut senders = write.open_table(SENDERS)?;
+    let mut rejected = write.open_table(REJECTED)?;
     let contents = block.transactions.iter().zip(&block.receipts);
     for (index, (transaction, receipt)) in (0u32..).zip(contents) {
         let place = (block.height, index);
-        senders.insert((&transaction.transaction().sender.0, block.height, index), ())?;
+        let sender = &transaction.transaction().sender.0;
+        senders.insert((sender, block.height, index), ())?;
+        if receipt.result.is_err() {
+            rejected.insert((sender, block.height, index), ())?;
+        }
         // A rejected transaction can be included again and succeed; the inclusion that succeeded is
         // the one to find.
         let known = hashes.get(&receipt.hash.0)?.map(|place| place.value());
@@ -141,6 +153,7 @@ pub(super) fn remove(write: &WriteTransaction, block: &BlockRecord) -> Result<()
     let transactions = write.open_table(TRANSACTIONS)?;
     let mut hashes = write.open_table(HASHES)?;
     let mut senders = write.open_table(SENDERS)?;
+    let mut rejected = write.open_table(REJECTED)?;
     for index in 0..block.transactions {
         let place = (block.height, index);
         let Some(bytes) = transactions.get(place)? else {
@@ -149,6 +162,7 @@ pub(super) fn remove(write: &WriteTransaction, block: &BlockRecord) -> Result<()
         let record: TransactionRecord = decode(bytes.value(), "transaction")?;
         let sender = record.transaction.transaction().sender.0;
         senders.remove((&sender, block.height, index))?;
+        rejected.remove((&sender, block.height, index))?;
         let hash = record.receipt.hash.0;
         // The hash may point to a later inclusion of the same transaction.
         let leads_here = hashes.get(&hash)?.is_some_and(|found| found.value() == place);
@@ -206,9 +220,13 @@ fn subjects_named(event: &Event) -> Result<Vec<Subject>, StoreError> {
     let mut subjects = Vec::new();
     for (name, value) in fields {
         match name.as_str() {
-            "account" | "from" | "to" | "owner" | "staker" | "proposer" | "submitter"
-            | "validator" => {
+            "account" | "from" | "to" | "owner" | "staker" | "proposer" | "validator" => {
                 subjects.push(Subject::Account(from_value(value)?));
+            }
+            "submitter" => {
+                let submitter = from_value(value)?;
+                subjects.push(Subject::Account(submitter));
+                subjects.push(Subject::Submitter(submitter));
             }
             "model" => subjects.push(Subject::Model(from_value(value)?)),
             "models" => {

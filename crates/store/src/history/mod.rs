@@ -16,7 +16,7 @@ use soma_protocol::{Address, Hash};
 
 use self::{
     blocks::{BLOCKS, EVENTS, FIRST, HEIGHT, LAST_EVENT, META, TRANSACTIONS},
-    index::{CONTENTS, DIGESTS, HASHES, SENDERS, SUBJECTS},
+    index::{CONTENTS, DIGESTS, HASHES, REJECTED, SENDERS, SUBJECTS},
     record::decode,
 };
 pub use self::{
@@ -103,10 +103,10 @@ impl History {
         Ok(Self { database: Database::open(path)?, was_replaced })
     }
 
-    /// Adds what older software has not written.
+    /// Makes the index of other software again.
     fn upgraded(self) -> Result<Self, StoreError> {
         let write = self.database.begin_write()?;
-        index::add_contents(&write)?;
+        index::renew(&write)?;
         write.commit()?;
         Ok(self)
     }
@@ -295,17 +295,19 @@ impl History {
         Page::take(items, limit, PAGE_BYTES_MAX)
     }
 
-    /// The transactions of `sender`, newest first, before the position `before` (height and index)
-    /// if one is given: up to `limit`, and fewer if they are long.
+    /// The transactions of `sender`, or only those that were rejected, newest first, before the
+    /// position `before` (height and index) if one is given: up to `limit`, and fewer if they are
+    /// long.
     pub fn transactions_of_sender(
         &self,
         sender: &Address,
+        only_rejected: bool,
         before: Option<(u64, u32)>,
         limit: usize,
     ) -> Result<Page<TransactionRecord>, StoreError> {
         let read = self.database.begin_read()?;
         let (height, index) = before.unwrap_or((u64::MAX, u32::MAX));
-        let senders = read.open_table(SENDERS)?;
+        let senders = read.open_table(if only_rejected { REJECTED } else { SENDERS })?;
         let transactions = read.open_table(TRANSACTIONS)?;
         let range = (&sender.0, 0, 0)..(&sender.0, height, index);
         let items = senders.range(range)?.rev().map(|entry| {
@@ -380,11 +382,11 @@ fn create_tables(database: &Database) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use soma_protocol::{
-        Address, Amount, Epoch, Event, Hash, ModelId, PoolId, Receipt, SecretKey, TargetId,
-        Transaction, action,
+        Address, Amount, Epoch, Event, Hash, ModelId, Phase, PoolId, Receipt, Rejection, SecretKey,
+        TargetId, Transaction, action,
     };
 
-    use super::{FinalizedBlock, History, Subject};
+    use super::{FinalizedBlock, History, META, REJECTED, SUBJECTS, Subject};
     use crate::StoreError;
 
     fn block(height: u64) -> FinalizedBlock {
@@ -525,7 +527,7 @@ mod tests {
         let sender = blocks[0].transactions[0].transaction().sender;
         let (mut before, mut found) = (None, Vec::new());
         loop {
-            let page = history.transactions_of_sender(&sender, before, 500).unwrap();
+            let page = history.transactions_of_sender(&sender, false, before, 500).unwrap();
             assert!(page.items.len() <= 9, "{} long transactions", page.items.len());
             before = page.items.last().map(|record| (record.height, record.index));
             found.extend(page.items.into_iter().map(|record| record.receipt.hash));
@@ -539,15 +541,53 @@ mod tests {
         let rest = history.transactions_of_block(2, 6, 500).unwrap();
         assert_eq!((rest.items.len(), rest.more), (2, false));
 
-        // A history of older software gets what it lacks as it is opened.
+        history.prune(4, 9).unwrap();
+        assert!(history.contents(3).is_err());
+    }
+
+    /// A block in which the sender of all transactions pays often, is refused once, and loses a
+    /// place to a closer submission.
+    fn busy(height: u64) -> FinalizedBlock {
+        let mut block = full(height);
+        block.receipts[3].result = Err(Rejection::WrongPhase { phase: Phase::Compete });
+        let submitter = block.transactions[0].transaction().sender;
+        let to = Address([2; 32]);
+        let payment = Event::Transferred { from: submitter, to, amount: Amount(1) };
+        block.events = vec![payment; 50];
+        let bond = Amount(1);
+        block.events.push(Event::SubmissionDisplaced { target: TargetId(1), submitter, bond });
+        block
+    }
+
+    #[test]
+    fn what_was_submitted_and_refused_is_found_among_any_number_of_payments() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.redb");
+        let history = History::open(&path).unwrap();
+        let blocks: Vec<_> = (1..=4).map(busy).collect();
+        history.append(&blocks).unwrap();
+        let submitter = blocks[0].transactions[0].transaction().sender;
+        let found = |history: &History| {
+            let submitted = history.events_of(Subject::Submitter(submitter), None, 9).unwrap();
+            let refused = history.transactions_of_sender(&submitter, true, None, 9).unwrap();
+            let heights = submitted.iter().map(|record| record.height).collect::<Vec<_>>();
+            let places = refused.items.iter().map(|record| (record.height, record.index));
+            (heights, places.collect::<Vec<_>>())
+        };
+        let all = (vec![4, 3, 2, 1], vec![(4, 3), (3, 3), (2, 3), (1, 3)]);
+        assert_eq!(found(&history), all);
+
+        // Another index is made again as the history is opened.
         let write = history.database.begin_write().unwrap();
-        write.delete_table(super::CONTENTS).unwrap();
+        write.open_table(META).unwrap().remove("index").unwrap();
+        write.delete_table(REJECTED).unwrap();
+        write.delete_table(SUBJECTS).unwrap();
         write.commit().unwrap();
         drop(history);
         let history = History::open(&path).unwrap();
-        assert_eq!(history.contents(3).unwrap(), hashes(&blocks[2]));
+        assert_eq!(found(&history), all);
         history.prune(4, 9).unwrap();
-        assert!(history.contents(3).is_err());
+        assert_eq!(found(&history), (vec![4], vec![(4, 3)]));
     }
 
     #[test]

@@ -104,6 +104,11 @@ impl Chain {
         )
     }
 
+    /// The name of the chain.
+    pub(super) fn name(&self) -> &str {
+        &self.status.chain
+    }
+
     pub(super) fn page(&self, output: &Output) -> String {
         let status = &self.status;
         let supply = if status.supply.conserved {
@@ -112,7 +117,7 @@ impl Chain {
             output.strong("NOT CONSERVED")
         };
         format!(
-            "chain     {}, soma {}\n\
+            "software  soma {}\n\
              height    {:<12} {} blocks/s\n\
              traffic   {:<12} {} finalized since the node started, {} pending\n\
              epoch     {:<12} {}, {}\n\
@@ -121,7 +126,6 @@ impl Chain {
              duties    {} pending in this phase\n\
              audits    {}\n\
              supply    {} burned, {supply}",
-            output.strong(&status.chain),
             status.version,
             status.height,
             rate(self.blocks_per_second),

@@ -273,7 +273,12 @@ impl Monitor<'_> {
         };
         let has_keys = self.keyboard.as_ref().is_some_and(Keyboard::is_open);
         let head = head(self.view, output, columns, has_keys);
-        screen.draw(&format!("{head}\n{}\n\n{page}", self.eye.client.url()))
+        let url = self.eye.client.url();
+        let title = match answer {
+            Ok(Look::Chain(chain)) => format!("{}  {url}", output.strong(chain.name())),
+            _ => url.to_owned(),
+        };
+        screen.draw(&format!("{title}\n{head}\n\n{page}"))
     }
 }
 

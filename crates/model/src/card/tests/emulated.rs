@@ -1,6 +1,7 @@
 //! The emulated card: built once, used by one test at a time.
 #![expect(unsafe_code, reason = "the emulated driver is a C library, too")]
 
+use std::ffi::{CString, c_char};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -26,39 +27,49 @@ impl Emulated {
         // SAFETY: it was built from `emulated.cpp`, which does nothing at loading.
         let library = unsafe { Library::new(path) }.unwrap();
         let emulated = Self { library, path, _lock: lock };
-        emulated.set_memory(8 << 30);
-        emulated.set_failure(-1);
-        emulated.set_order(false);
+        // SAFETY: this is its declaration.
+        unsafe { emulated.library.get::<extern "C" fn()>("emulated_reset").unwrap()() };
         Some(emulated)
+    }
+
+    /// The driver's library.
+    pub(super) fn path(&self) -> &'static Path {
+        self.path
     }
 
     pub(super) fn card(&self) -> Card {
         Card::open(Some(self.path), 0).unwrap()
     }
 
-    /// Limits the card's memory to so many bytes.
-    pub(super) fn set_memory(&self, bytes: u64) {
+    /// Lets the card do something else; `Choices` in `emulated.cpp` says what.
+    pub(super) fn set(&self, name: &str, value: i64) {
+        type Set = extern "C" fn(*const c_char, i64);
+        let name = CString::new(name).unwrap();
         // SAFETY: this is its declaration.
-        unsafe { self.library.get::<extern "C" fn(u64)>("emulated_memory").unwrap()(bytes) };
+        unsafe { self.library.get::<Set>("emulated_set").unwrap()(name.as_ptr(), value) };
     }
 
-    /// Lets the last of so many calls fail, and all after it; -1: none.
-    pub(super) fn set_failure(&self, calls: i64) {
+    /// What the card did; `Facts` in `emulated.cpp` says what.
+    pub(super) fn get(&self, name: &str) -> i64 {
+        type Get = extern "C" fn(*const c_char) -> i64;
+        let name = CString::new(name).unwrap();
         // SAFETY: this is its declaration.
-        unsafe { self.library.get::<extern "C" fn(i64)>("emulated_failure").unwrap()(calls) };
+        unsafe { self.library.get::<Get>("emulated_get").unwrap()(name.as_ptr()) }
     }
 
-    /// Whether blocks and threads run from the last to the first.
-    pub(super) fn set_order(&self, descending: bool) {
-        let order = i32::from(descending);
+    /// What a careless kernel sees of a copy that nobody waited for.
+    pub(super) fn careless(&self) -> f32 {
         // SAFETY: this is its declaration.
-        unsafe { self.library.get::<extern "C" fn(i32)>("emulated_order").unwrap()(order) };
+        unsafe { self.library.get::<extern "C" fn() -> f32>("emulated_careless").unwrap()() }
     }
 
-    /// Bytes that are allocated.
-    pub(super) fn used(&self) -> u64 {
-        // SAFETY: this is its declaration.
-        unsafe { self.library.get::<extern "C" fn() -> u64>("emulated_used").unwrap()() }
+    /// Every order of threads, with copies as late and as early as may be.
+    pub(super) fn in_every_order(&self, mut test: impl FnMut()) {
+        for (descending, early) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+            self.set("descending", descending);
+            self.set("early", early);
+            test();
+        }
     }
 }
 
@@ -66,7 +77,8 @@ impl Emulated {
 fn build() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cuda");
     let mut hasher = blake3::Hasher::new();
-    for name in super::ptx::SOURCES.iter().chain(&["emulated.hpp", "emulated.cpp"]) {
+    let kernels = ["arithmetic.cuh", "functions.cuh", "product.cuh", "kernels.cu"];
+    for name in kernels.into_iter().chain(["emulated.hpp", "emulated.cpp"]) {
         hasher.update(&std::fs::read(folder.join(name)).unwrap());
     }
     let program = std::env::current_exe().unwrap();

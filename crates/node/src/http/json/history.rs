@@ -11,7 +11,7 @@ use soma_sdk::api::{Block, Event, Transaction};
 use soma_store::history::{BlockRecord, EventRecord, Subject, TransactionRecord};
 use soma_store::{History, StoreError};
 
-use super::state;
+use super::transactions;
 
 /// The most events of a target that are read to find those of one submitter.
 const SUBMISSION_EVENTS_READ: usize = 2_000;
@@ -32,7 +32,7 @@ pub(crate) fn block(record: &BlockRecord, transactions: Vec<Hash>) -> Block {
 }
 
 pub(crate) fn finalized_transaction(record: &TransactionRecord) -> Transaction {
-    state::transaction(&record.transaction, Some((record.height, &record.receipt)))
+    transactions::transaction(&record.transaction, Some((record.height, &record.receipt)))
 }
 
 /// The number of the event at a cursor, which is the last one before those that come after it.

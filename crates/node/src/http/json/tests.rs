@@ -14,9 +14,10 @@ use soma_protocol::{
     ModelId, Params, Phase, PoolId, ProposalId, Receipt, Rejection, SUPPLY, SecretKey, StateRead,
     TargetId, Transaction, action, execute, read,
 };
+use soma_sdk::answers as api;
 use soma_sdk::api::cursor::Cursor;
 
-use super::{history, state as api, validators};
+use super::{history, transactions, validators};
 use crate::survey::Survey;
 
 fn key() -> SecretKey {
@@ -249,7 +250,7 @@ fn every_event_has_its_fields_beside_its_cursor_and_name() {
 fn a_rejected_transaction_says_code_message_and_help() {
     let rejection = Rejection::WrongNonce { expected: 4, found: u64::MAX };
     let receipt = Receipt { hash: Hash::default(), fee: Amount(7), result: Err(rejection.clone()) };
-    let json = json_of(&api::receipt(&receipt));
+    let json = json_of(&transactions::receipt(&receipt));
     assert_eq!(json["fee"], "7");
     assert_eq!(json["rejection"]["code"], "wrong_nonce");
     assert_eq!(json["rejection"]["message"], rejection.to_string());

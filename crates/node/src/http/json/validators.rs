@@ -2,13 +2,12 @@
 
 use soma_protocol::record::{self, ProposalStatus as Fate, ValidatorStatus as Standing};
 use soma_protocol::{
-    Address, ConsensusKey, Endpoints, Epoch, Hash, ModelId, PoolId, ProposalId, Seat, StateRead,
-    query, read,
+    Address, ConsensusKey, Endpoints, Epoch, Hash, PoolId, ProposalId, Seat, StateRead, query, read,
 };
+use soma_sdk::answers::next_commission;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{
-    Governance, Migration, NextCommission, Proposal, ProposalStatus, Rent, Stake, StakeChange,
-    Validator, ValidatorStatus,
+    Governance, Migration, Proposal, ProposalStatus, Stake, StakeChange, Validator, ValidatorStatus,
 };
 
 /// The most epochs ahead for which changes of a stake are looked up.
@@ -58,10 +57,6 @@ fn with_seat(state: &dyn StateRead, record: &record::Validator, seats: &[Seat]) 
         missed: record.missed,
         rent_price: record.rent_price.map(Into::into),
     }
-}
-
-pub(super) fn next_commission(next: record::NextCommission) -> NextCommission {
-    NextCommission { bps: next.bps, epoch: next.epoch.0 }
 }
 
 /// The stakes of an account at the first `limit` places from `place` on, in the order of its list.
@@ -184,17 +179,4 @@ fn proposal(state: &dyn StateRead, record: record::Proposal) -> Proposal {
         total: total.into(),
         deposit: record.deposit.into(),
     }
-}
-
-/// The rent of a model's file for the architecture in force; `None` without a file.
-pub(super) fn rent(state: &dyn StateRead, id: ModelId, size_bytes: u64) -> Option<Rent> {
-    let rent = read::rent(state, id)?;
-    let number = read::network(state).architecture_number;
-    let (_, cost) = query::commit_cost(state, id, number, size_bytes)?;
-    Some(Rent {
-        prepaid: rent.prepaid.into(),
-        epochs_left: rent.epochs_left,
-        refresh_cost: cost.into(),
-        holders: rent.holders.into_iter().map(Text).collect(),
-    })
 }

@@ -10,23 +10,22 @@ use serde_json::Value;
 use soma_protocol::Genesis;
 use soma_sdk::client::Client;
 
+use crate::guides::{shell, shell_blocks};
 use crate::network::until;
-use crate::support::{Process, command, json, root};
+use crate::support::{Process, json};
 
 /// How long after the plan is written the network begins.
 const START_IN: Duration = Duration::from_secs(12);
 
 /// The commands of the guide that begin with `# WHO`, block by block, without that line.
 fn blocks(who: &str) -> Vec<String> {
-    let guide = std::fs::read_to_string(root().join("docs/guides/start-a-network.md")).unwrap();
-    let fences: Vec<&str> = guide.split("```").collect();
-    let shell = fences.iter().skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"));
     let title = format!("# {who}\n");
-    shell.filter_map(|block| block.strip_prefix(title.as_str())).map(str::to_owned).collect()
+    let all = shell_blocks("start-a-network");
+    all.iter().filter_map(|block| block.strip_prefix(title.as_str())).map(str::to_owned).collect()
 }
 
 /// Two addresses that are free.
-fn places() -> [String; 2] {
+pub(crate) fn free_addresses() -> [String; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().to_string())
 }
@@ -44,13 +43,13 @@ impl Host {
     fn new(world: &Path, name: &'static str) -> Self {
         let dir = world.join(name);
         std::fs::create_dir_all(dir.join("entries")).unwrap();
-        let [p2p, api] = places();
+        let [p2p, api] = free_addresses();
         Self { dir, name, p2p, api, variables: Vec::new() }
     }
 
     /// The same node at another place.
     fn moved(&self) -> Self {
-        let [p2p, api] = places();
+        let [p2p, api] = free_addresses();
         let config = self.dir.join(self.name).join("config.toml");
         let text = std::fs::read_to_string(&config).unwrap();
         let listens = |name: &str, from: &str, to: &str, text: String| {
@@ -80,18 +79,7 @@ impl Host {
 
     /// A shell on this machine, in which `soma` is the program.
     fn shell(&self, script: &str) -> Command {
-        let program = command(&self.dir.join("home"));
-        let bin = Path::new(program.get_program()).parent().unwrap().to_owned();
-        let path = std::env::var("PATH").unwrap_or_default();
-        let mut shell = Command::new("bash");
-        shell.args(["-euc", script]).current_dir(&self.dir);
-        for (name, value) in program.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
-        shell.env("PATH", format!("{}:{path}", bin.display()));
+        let mut shell = shell(&self.dir.join("home"), &self.dir, script);
         shell.env("SOMA_URL", self.url()).env("NAME", self.name);
         shell.envs(self.variables.iter().map(|(name, value)| (name, value)));
         shell

@@ -1,18 +1,19 @@
-//! Epochs, accounts, models and targets in the JSON of the API, read from a finalized state.
+//! What the API says about a state: epochs, accounts, models and targets in its JSON.
+//!
+//! A node computes it of the state that it has, and a client of the records that were proved to it.
+//! It must never reimplement a rule: answers contain only what records hold or the protocol
+//! computes.
 
-use soma_codes::Coded as _;
 use soma_protocol::record::{self, TargetStatus as Fate};
 use soma_protocol::{
-    Address, Amount, Epoch, Hash, ModelId, Rejection, SUPPLY, SignedTransaction, StateRead,
-    TargetId, query, read,
+    Address, Amount, Epoch, Hash, ModelId, SUPPLY, StateRead, TargetId, query, read,
 };
-use soma_sdk::api as types;
-use soma_sdk::api::text::Text;
 
-use super::validators::{next_commission, rent};
+use crate::api as types;
+use crate::api::text::Text;
 
 /// The current epoch and phase of the competition.
-pub(crate) fn clock(state: &dyn StateRead) -> types::Clock {
+pub fn clock(state: &dyn StateRead) -> types::Clock {
     let chain = query::chain(state);
     let epoch = read::epoch(state, chain.clock.epoch);
     types::Clock {
@@ -24,7 +25,7 @@ pub(crate) fn clock(state: &dyn StateRead) -> types::Clock {
 }
 
 /// Where the money is. `held` is the sum over all records that hold money.
-pub(crate) fn supply(state: &dyn StateRead, held: Amount) -> types::Supply {
+pub fn supply(state: &dyn StateRead, held: Amount) -> types::Supply {
     let record::Supply { reserve, burned } = read::supply(state);
     let parts = [reserve, burned, held].map(|part| u128::from(part.0));
     types::Supply {
@@ -38,7 +39,7 @@ pub(crate) fn supply(state: &dyn StateRead, held: Amount) -> types::Supply {
 
 /// An account after the block at `height`, without its models. `next_nonce` comes from the pool:
 /// the first nonce that no waiting transaction uses.
-pub(crate) fn account(
+pub fn account(
     state: &dyn StateRead,
     height: u64,
     address: Address,
@@ -67,7 +68,7 @@ fn corpus_root(committed: record::CorpusRoot) -> types::Corpus {
 }
 
 /// A model, if there is one.
-pub(crate) fn model(state: &dyn StateRead, id: ModelId) -> Option<types::Model> {
+pub fn model(state: &dyn StateRead, id: ModelId) -> Option<types::Model> {
     let model = read::model(state, id)?;
     let refresh_epochs = read::params(state).refresh_epochs;
     let now = read::clock(state).epoch;
@@ -109,6 +110,24 @@ pub(crate) fn model(state: &dyn StateRead, id: ModelId) -> Option<types::Model> 
     })
 }
 
+/// The rent of a model's file for the architecture in force; `None` without a file.
+fn rent(state: &dyn StateRead, id: ModelId, size_bytes: u64) -> Option<types::Rent> {
+    let rent = read::rent(state, id)?;
+    let number = read::network(state).architecture_number;
+    let (_, cost) = query::commit_cost(state, id, number, size_bytes)?;
+    Some(types::Rent {
+        prepaid: rent.prepaid.into(),
+        epochs_left: rent.epochs_left,
+        refresh_cost: cost.into(),
+        holders: rent.holders.into_iter().map(Text).collect(),
+    })
+}
+
+/// When a commission changes, and to what.
+pub fn next_commission(next: record::NextCommission) -> types::NextCommission {
+    types::NextCommission { bps: next.bps, epoch: next.epoch.0 }
+}
+
 fn weights(weights: &record::Weights, revealed: Epoch, refresh_epochs: u32) -> types::Weights {
     types::Weights {
         hash: Text(weights.weights_hash),
@@ -135,7 +154,7 @@ fn commit(commit: &record::WeightsCommit) -> types::Commit {
 }
 
 /// An epoch, if it has begun.
-pub(crate) fn epoch(state: &dyn StateRead, id: Epoch) -> Option<types::Epoch> {
+pub fn epoch(state: &dyn StateRead, id: Epoch) -> Option<types::Epoch> {
     let record = read::epoch(state, id);
     if record.is_none() && read::clock(state).epoch != id {
         return None;
@@ -151,7 +170,7 @@ pub(crate) fn epoch(state: &dyn StateRead, id: Epoch) -> Option<types::Epoch> {
 }
 
 /// A target, if there is one.
-pub(crate) fn target(state: &dyn StateRead, id: TargetId) -> Option<types::Target> {
+pub fn target(state: &dyn StateRead, id: TargetId) -> Option<types::Target> {
     let target = read::target(state, id)?;
     let epoch = read::epoch(state, target.epoch)?;
     let Outcome { status, returned, payment } = Outcome::of(&target.status);
@@ -252,7 +271,7 @@ fn candidate(rank: u32, candidate: &record::Candidate) -> types::Candidate {
 }
 
 /// A model's specialization, now or as the targets of an epoch were drawn, if it has one.
-pub(crate) fn specialization(
+pub fn specialization(
     state: &dyn StateRead,
     id: ModelId,
     epoch: Option<Epoch>,
@@ -265,50 +284,13 @@ pub(crate) fn specialization(
 }
 
 /// The first target that was won with data that has this piece, if there is one.
-pub(crate) fn winner(state: &dyn StateRead, piece: u64) -> Option<types::Winner> {
+pub fn winner(state: &dyn StateRead, piece: u64) -> Option<types::Winner> {
     let record::Piece { winner, epoch } = read::piece(state, piece)?;
     Some(types::Winner { target: winner.0, epoch: epoch.0 })
 }
 
 /// The direction of a target, if there is one.
-pub(crate) fn direction(state: &dyn StateRead, id: TargetId) -> Option<types::Vector> {
+pub fn direction(state: &dyn StateRead, id: TargetId) -> Option<types::Vector> {
     let target = read::target(state, id)?;
     query::direction(state, &target).map(|components| types::Vector { components })
-}
-
-/// A transaction, with its height and receipt if it is finalized; without them, it is pending.
-pub(crate) fn transaction(
-    signed: &SignedTransaction,
-    finalized: Option<(u64, &soma_protocol::Receipt)>,
-) -> types::Transaction {
-    let transaction = signed.transaction();
-    types::Transaction {
-        hash: Text(signed.hash()),
-        state: match finalized {
-            Some(_) => types::TransactionState::Finalized,
-            None => types::TransactionState::Pending,
-        },
-        sender: Text(transaction.sender),
-        nonce: Text(transaction.nonce),
-        tip: transaction.tip.into(),
-        action: transaction.action.name().to_owned(),
-        valid_until_ms: Text(transaction.valid_until_ms),
-        height: finalized.map(|(height, _)| Text(height)),
-        receipt: finalized.map(|(_, record)| receipt(record)),
-    }
-}
-
-pub(super) fn receipt(receipt: &soma_protocol::Receipt) -> types::Receipt {
-    types::Receipt {
-        fee: receipt.fee.into(),
-        rejection: receipt.result.as_ref().err().map(rejection),
-    }
-}
-
-fn rejection(rejection: &Rejection) -> types::Rejection {
-    types::Rejection {
-        code: Text(rejection.code()),
-        message: rejection.to_string(),
-        help: rejection.hint().to_owned(),
-    }
 }

@@ -1,0 +1,277 @@
+//! Answers that nobody needs to believe: checks what a node proves of the state of a chain, from
+//! genesis on.
+//!
+//! It asks nobody and knows no node: [`Client`](crate::Client) does, and hands over what it got.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use soma_os::clock::now_ms;
+use soma_proof::{Certificate, Committees, Handover, Header, RecordProof, TERM_BLOCKS, voters};
+use soma_protocol::{Changes, Genesis, Hash, Key, MemoryState, StateRead, hex, read};
+
+use crate::api;
+use crate::error::SdkError;
+use crate::unproved::Unproved;
+
+/// How old the block of an answer may be, or how far ahead of this machine's clock: blocks come at
+/// least every second where there are several validators.
+pub const AGE_MAX: Duration = Duration::from_mins(2);
+/// Size limit of the file in which committees are kept.
+const FILE_BYTES_MAX: usize = 1 << 20;
+/// The records that every state has, and that answers are computed with: asked for always.
+fn every_state() -> [Key; 4] {
+    [Key::network(), Key::params(), Key::clock(), Key::supply()]
+}
+
+/// What a client knows about a chain for sure, and how it checks what nodes say.
+#[derive(Debug)]
+pub struct Verifier {
+    chain: Hash,
+    /// `None` until the genesis is known.
+    committees: Mutex<Option<Committees>>,
+    /// The last term before which handovers were asked for.
+    followed: Mutex<Option<u64>>,
+    /// Held while handovers are asked for and followed: each begins where the one before ended.
+    following: tokio::sync::Mutex<()>,
+    /// Where the committees are kept, so that the next process starts with them.
+    file: Option<PathBuf>,
+    age_max: Duration,
+}
+
+/// A state of which some records are known, and which remembers which others were read.
+pub(crate) struct PartialState {
+    known: BTreeMap<Key, Option<Arc<[u8]>>>,
+    missed: Mutex<Vec<Key>>,
+}
+
+impl StateRead for PartialState {
+    fn get(&self, key: &Key) -> Option<Arc<[u8]>> {
+        if let Some(known) = self.known.get(key) {
+            return known.clone();
+        }
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        missed.push(*key);
+        None
+    }
+}
+
+impl PartialState {
+    /// The keys that were read and are not known.
+    pub(crate) fn missed(self) -> Vec<Key> {
+        self.missed.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The keys that a first question names, besides those of `more`.
+pub(crate) fn first_keys(more: &[Key]) -> Vec<Key> {
+    every_state().into_iter().chain(more.iter().copied()).collect()
+}
+
+impl Verifier {
+    /// Trusts the genesis with this hash and nothing else. It is asked for when it is needed.
+    pub fn new(chain: Hash) -> Self {
+        Self {
+            chain,
+            committees: Mutex::default(),
+            followed: Mutex::default(),
+            following: tokio::sync::Mutex::default(),
+            file: None,
+            age_max: AGE_MAX,
+        }
+    }
+
+    /// The same, which keeps the committees that it verifies in `file`, and begins with those that
+    /// an earlier process has kept there.
+    ///
+    /// # Errors
+    /// [`SdkError::Io`] if the file cannot be read. One that holds something else is replaced: all
+    /// of it follows from genesis.
+    pub fn kept(chain: Hash, file: PathBuf) -> Result<Self, SdkError> {
+        // Hex, so that it is read with the limit and the care of texts.
+        let committees = match soma_os::data::read_text(&file, FILE_BYTES_MAX) {
+            Ok(text) => decode(&text, &chain),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(SdkError::io(&file)(error)),
+        };
+        let committees = Mutex::new(committees);
+        Ok(Self { committees, file: Some(file), ..Self::new(chain) })
+    }
+
+    /// The same, with another limit for the age of blocks.
+    #[must_use]
+    pub fn with_age_max(self, age_max: Duration) -> Self {
+        Self { age_max, ..self }
+    }
+
+    /// The chain.
+    pub const fn chain(&self) -> Hash {
+        self.chain
+    }
+
+    fn committees(&self) -> MutexGuard<'_, Option<Committees>> {
+        self.committees.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody else follows handovers; nobody else does while the result lives.
+    pub(crate) async fn following(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.following.lock().await
+    }
+
+    fn followed(&self) -> MutexGuard<'_, Option<u64>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it needs the genesis to begin with.
+    pub(crate) fn needs_genesis(&self) -> bool {
+        self.committees().is_none()
+    }
+
+    /// Begins with the genesis of the chain.
+    ///
+    /// # Errors
+    /// [`SdkError::Genesis`] if it is another chain's or breaks its own rules; [`SdkError::Io`].
+    pub fn begin(&self, genesis: &Genesis) -> Result<(), SdkError> {
+        let bad = |reason: String| SdkError::Genesis(reason);
+        if genesis.chain_id() != self.chain {
+            return Err(bad(format!("it is that of chain {}", genesis.chain_id())));
+        }
+        let state = genesis.state().map_err(|error| bad(error.to_string()))?;
+        let seats = read::committee(&memory(&state)).seats;
+        let committees = Committees::new(self.chain, TERM_BLOCKS, &voters(&seats));
+        *self.committees() = Some(committees);
+        self.keep()
+    }
+
+    fn keep(&self) -> Result<(), SdkError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let Some(mut committees) = self.committees().clone() else { return Ok(()) };
+        committees.forget_past();
+        let bytes = borsh::to_vec(&committees).map_err(SdkError::io(file))?;
+        let text = hex::encode(&bytes) + "\n";
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).map_err(SdkError::io(folder))?;
+        }
+        soma_os::file::write_private(file, text.as_bytes()).map_err(SdkError::io(file))
+    }
+
+    /// Whether handovers have been asked for since the term of this height began.
+    pub(crate) fn is_followed(&self, height: u64) -> bool {
+        let term = self.committees().as_ref().map(|committees| committees.term_of(height));
+        self.followed().is_some_and(|followed| term.is_some_and(|term| term <= followed))
+    }
+
+    /// The term of the last handover that was followed.
+    pub(crate) fn reached(&self) -> Option<u64> {
+        self.committees().as_ref().and_then(Committees::reached)
+    }
+
+    /// Follows handovers, and returns how many there were.
+    ///
+    /// # Errors
+    /// [`Unproved::Malformed`], [`Unproved::Handover`].
+    fn follow_all(&self, answer: &api::Handovers) -> Result<usize, Unproved> {
+        let mut committees = self.committees();
+        let committees = committees.as_mut().ok_or(Unproved::Malformed)?;
+        for handover in &answer.handovers {
+            let next = hex::decode(handover).and_then(|bytes| Handover::decode(&bytes));
+            let next = next.ok_or(Unproved::Malformed)?;
+            committees.follow(&next).map_err(Unproved::Handover)?;
+        }
+        Ok(answer.handovers.len())
+    }
+
+    /// Follows handovers that a node at `url` gave, and returns how many there were.
+    ///
+    /// # Errors
+    /// [`SdkError::Unproved`]; [`SdkError::Io`] if they cannot be kept.
+    pub(crate) fn follow(&self, url: &str, answer: &api::Handovers) -> Result<usize, SdkError> {
+        let unproved = |reason| SdkError::Unproved { url: url.to_owned(), reason };
+        let followed = self.follow_all(answer).map_err(unproved)?;
+        if followed > 0 {
+            self.keep()?;
+        }
+        Ok(followed)
+    }
+
+    /// All handovers before a block of this height have been followed.
+    pub(crate) fn has_followed(&self, height: u64) {
+        let term = self.committees().as_ref().map(|committees| committees.term_of(height));
+        *self.followed() = term;
+    }
+
+    /// The height that an answer names, before anything of it is checked.
+    ///
+    /// # Errors
+    /// [`Unproved::Malformed`].
+    pub(crate) fn height_in(answer: &api::Proof) -> Result<u64, Unproved> {
+        let header = hex::decode(&answer.header).and_then(|bytes| Header::decode(&bytes));
+        header.map(|header| header.height).ok_or(Unproved::Malformed)
+    }
+
+    /// What the records of `keys` are, by an answer to the question for them.
+    ///
+    /// # Errors
+    /// [`Unproved`].
+    pub(crate) fn check(
+        &self,
+        keys: &[Key],
+        answer: &api::Proof,
+    ) -> Result<(PartialState, Header), Unproved> {
+        let bytes = |text: &str| hex::decode(text).ok_or(Unproved::Malformed);
+        let header = Header::decode(&bytes(&answer.header)?).ok_or(Unproved::Malformed)?;
+        let certificate = Certificate::decode(&bytes(&answer.certificate)?);
+        let certificate = certificate.ok_or(Unproved::Malformed)?;
+        let height = header.height;
+        // Committees that have left office have nothing at stake anymore: a block that is older
+        // than the last handover is not believed, whoever signed it.
+        let is_certified = |known: &Committees| {
+            let is_past = known.reached().is_some_and(|reached| known.term_of(height) < reached);
+            !is_past && known.certify(&header, &certificate)
+        };
+        if !self.committees().as_ref().is_some_and(is_certified) {
+            return Err(Unproved::Block { height });
+        }
+        self.check_time(&header)?;
+        if answer.records.len() != keys.len() {
+            return Err(Unproved::Malformed);
+        }
+        let mut known = BTreeMap::new();
+        for (key, record) in keys.iter().zip(&answer.records) {
+            let proof = RecordProof::decode(&bytes(record)?).ok_or(Unproved::Malformed)?;
+            let shown = proof.shows(key, &header.state_root).ok_or(Unproved::Record { height })?;
+            known.insert(*key, shown.map(Arc::from));
+        }
+        // Every state since the first block has them.
+        if every_state().iter().any(|key| known.get(key).is_none_or(Option::is_none)) {
+            return Err(Unproved::Malformed);
+        }
+        Ok((PartialState { known, missed: Mutex::default() }, header))
+    }
+
+    /// An old state is genuine, too: whoever shows it may hide what has changed since.
+    fn check_time(&self, header: &Header) -> Result<(), Unproved> {
+        let (now, then) = (now_ms(), header.timestamp_ms);
+        let off_ms = now.abs_diff(then);
+        if u128::from(off_ms) <= self.age_max.as_millis() {
+            return Ok(());
+        }
+        Err(Unproved::Time { height: header.height, off_ms, ahead: then > now })
+    }
+}
+
+/// Committees of a chain, as a file keeps them; `None` if it holds something else.
+fn decode(text: &str, chain: &Hash) -> Option<Committees> {
+    let kept: Committees = borsh::from_slice(&hex::decode(text.trim())?).ok()?;
+    let begins = Committees::new(*chain, TERM_BLOCKS, &[]);
+    (kept.is_of_the_chain_of(&begins) && !kept.at(u64::MAX).is_empty()).then_some(kept)
+}
+
+fn memory(changes: &Changes) -> MemoryState {
+    let mut memory = MemoryState::default();
+    memory.apply(changes);
+    memory
+}
