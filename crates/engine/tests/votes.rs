@@ -125,7 +125,10 @@ fn a_validator_without_its_votes_watches_until_the_next_term_and_then_votes_agai
     // An ordinary restart.
     let last = network.start(3);
     assert_eq!(last.watching(), None);
-    wait_for("more blocks", || last.tip().height >= height + 10);
+    // It needs leases before it votes again.
+    wait_for("its leases", || last.tip().height > height && last.key_use().unleased.is_none());
+    let height = last.tip().height;
+    wait_for("blocks that it voted for", || last.tip().height >= height + 10);
     last.shutdown();
 
     // The journal of the first start comes back.
