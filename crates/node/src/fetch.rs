@@ -4,7 +4,7 @@
 //! keep a file from being fetched elsewhere. Nodes that the chain names are asked after those of
 //! the settings, and get less patience: anybody with a seat is among them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use soma_codes::{Coded as _, Exit};
 use soma_protocol::{ConsensusKey, Hash};
 use soma_sdk::transfer::{Remote, part_of};
 use soma_sdk::{Client, SdkError};
+use tokio::time::MissedTickBehavior;
 
 use crate::chain::Chain;
 use crate::metrics::Metrics;
@@ -101,7 +102,48 @@ impl Sources {
     }
 }
 
-/// Downloads missing files, forever; those that were not tried for the longest time first.
+/// The files that wait for their turn. A look at all that are missing takes time that grows with
+/// their number, so there is one per [`INTERVAL`], and each look gives a file one turn.
+#[derive(Default)]
+struct Turns {
+    queue: VecDeque<Ciphertext>,
+    active: BTreeSet<Hash>,
+    /// When a file was tried last, and how often it has been.
+    tried: BTreeMap<Hash, (Instant, usize)>,
+}
+
+impl Turns {
+    /// Takes over which files are missing; those that were not tried for the longest time first.
+    fn look(&mut self, mut missing: Vec<Ciphertext>, now: Instant) {
+        let hashes: BTreeSet<Hash> = missing.iter().map(|file| file.hash).collect();
+        self.tried.retain(|hash, _| hashes.contains(hash));
+        let last = |file: &Ciphertext| self.tried.get(&file.hash).map(|(at, _)| *at);
+        missing.retain(|file| {
+            let is_early = last(file).is_some_and(|at| now.duration_since(at) < INTERVAL);
+            !is_early && !self.active.contains(&file.hash)
+        });
+        missing.sort_by_key(last);
+        self.queue = missing.into();
+    }
+
+    /// The next file to download, if one more may be, and how often it was tried before.
+    fn next(&mut self, now: Instant) -> Option<(Ciphertext, usize)> {
+        if self.active.len() >= AT_ONCE {
+            return None;
+        }
+        let file = self.queue.pop_front()?;
+        let attempt = self.tried.get(&file.hash).map_or(0, |(_, attempt)| attempt.wrapping_add(1));
+        self.tried.insert(file.hash, (now, attempt));
+        self.active.insert(file.hash);
+        Some((file, attempt))
+    }
+
+    fn end(&mut self, hash: &Hash) {
+        self.active.remove(hash);
+    }
+}
+
+/// Downloads missing files, forever.
 pub(crate) async fn run(
     chain: Arc<Chain>,
     weights: Arc<WeightsStore>,
@@ -109,25 +151,16 @@ pub(crate) async fn run(
     neighbors: Neighbors,
 ) {
     let sources = Sources { chain, neighbors, of_chain: Mutex::default() };
-    let (mut running, mut active) = (FuturesUnordered::new(), BTreeSet::new());
-    let mut tried = BTreeMap::<Hash, (Instant, usize)>::new();
+    let (mut running, mut turns) = (FuturesUnordered::new(), Turns::default());
+    let mut looks = tokio::time::interval(INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let mut missing = weights.missing();
-        tried.retain(|hash, _| missing.iter().any(|file| file.hash == *hash));
-        missing.sort_by_key(|file| tried.get(&file.hash).map(|(at, _)| *at));
-        for file in missing {
-            let last = tried.get(&file.hash).copied();
-            let is_early = last.is_some_and(|(at, _)| at.elapsed() < INTERVAL);
-            if active.len() >= AT_ONCE || is_early || active.contains(&file.hash) {
-                continue;
-            }
+        while let Some((file, attempt)) = turns.next(Instant::now()) {
             if let Err(error) = weights.may_fetch(&file) {
                 tracing::debug!(hash = %file.hash, %error, "not downloaded");
+                turns.end(&file.hash);
                 continue;
             }
-            let attempt = last.map_or(0, |(_, attempt)| attempt.wrapping_add(1));
-            tried.insert(file.hash, (Instant::now(), attempt));
-            active.insert(file.hash);
             let (weights, sources) = (&weights, &sources);
             running.push(async move {
                 let order = sources.order(&file, attempt);
@@ -136,12 +169,12 @@ pub(crate) async fn run(
         }
         tokio::select! {
             Some((hash, is_complete)) = running.next() => {
-                active.remove(&hash);
+                turns.end(&hash);
                 if is_complete {
                     metrics.files_fetched.inc();
                 }
             }
-            () = tokio::time::sleep(INTERVAL) => {}
+            _ = looks.tick() => turns.look(weights.missing(), Instant::now()),
         }
     }
 }
@@ -217,5 +250,55 @@ async fn download(
             return None;
         }
         before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use soma_protocol::Hash;
+
+    use super::{AT_ONCE, Ciphertext, INTERVAL, Turns};
+
+    fn file(number: usize) -> Ciphertext {
+        Ciphertext { hash: Hash::of_bytes(&number.to_le_bytes()), size_bytes: 8 }
+    }
+
+    #[test]
+    fn a_file_that_nobody_has_gets_one_turn_per_look_and_new_ones_come_first() {
+        let (mut turns, begun) = (Turns::default(), Instant::now());
+        let missing: Vec<_> = (0..3).map(file).collect();
+        turns.look(missing.clone(), begun);
+        for _ in 0..3 {
+            let (file, attempt) = turns.next(begun).unwrap();
+            assert_eq!(attempt, 0);
+            turns.end(&file.hash);
+        }
+        assert_eq!(turns.next(begun), None, "all had their turn");
+        turns.look(missing.clone(), begun + INTERVAL / 2);
+        assert_eq!(turns.next(begun + INTERVAL / 2), None, "that was a moment ago");
+        let later = begun + INTERVAL;
+        turns.look([missing, vec![file(9)]].concat(), later);
+        assert_eq!(turns.next(later), Some((file(9), 0)));
+        assert_eq!(turns.next(later).unwrap().1, 1, "a second attempt");
+    }
+
+    #[test]
+    fn no_more_than_some_files_are_downloaded_at_once_and_none_twice() {
+        let (mut turns, begun) = (Turns::default(), Instant::now());
+        let missing: Vec<_> = (0..2 * AT_ONCE).map(file).collect();
+        turns.look(missing.clone(), begun);
+        let mut first = None;
+        for _ in 0..AT_ONCE {
+            first = turns.next(begun).map(|(file, _)| file);
+        }
+        assert_eq!(turns.next(begun), None);
+        turns.end(&first.unwrap().hash);
+        let later = begun + INTERVAL;
+        turns.look(missing, later);
+        let (next, _) = turns.next(later).unwrap();
+        assert!(!turns.tried.get(&next.hash).is_some_and(|(_, attempt)| *attempt > 0));
+        assert_eq!(turns.next(later), None);
     }
 }

@@ -129,6 +129,14 @@ impl Committees {
             && certificate.is_signed_by(&self.chain, self.at(term))
     }
 
+    /// Whether the committee of its term finalized the block of this header, and may still be
+    /// believed. One that has left office has nothing at stake: nothing from before the last
+    /// handover counts, whoever signed it.
+    pub fn believe(&self, header: &Header, certificate: &Certificate) -> bool {
+        let is_past = self.reached.is_some_and(|reached| self.term_of(header.height) < reached);
+        !is_past && self.certify(header, certificate)
+    }
+
     /// Verifies the next handover and continues from it.
     ///
     /// # Errors

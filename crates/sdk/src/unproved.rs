@@ -12,6 +12,12 @@ pub enum Unproved {
         /// The block that it names.
         height: u64,
     },
+    /// A record is proved, and of a form that this software does not know.
+    #[error("the state of block {height} has records that this version of soma cannot read")]
+    Format {
+        /// The block.
+        height: u64,
+    },
     /// The block is not certified by the committee that the handovers lead to.
     #[error("block {height} is not certified by the committee of this chain")]
     Block {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use soma_os::clock::now_ms;
 use soma_proof::{Certificate, Committees, Handover, Header, RecordProof, TERM_BLOCKS, voters};
-use soma_protocol::{Changes, Genesis, Hash, Key, MemoryState, StateRead, hex, read};
+use soma_protocol::{Changes, Genesis, Hash, Key, MemoryState, StateRead, hex, read, record};
 
 use crate::api;
 use crate::error::SdkError;
@@ -226,12 +226,7 @@ impl Verifier {
         let certificate = Certificate::decode(&bytes(&answer.certificate)?);
         let certificate = certificate.ok_or(Unproved::Malformed)?;
         let height = header.height;
-        // Committees that have left office have nothing at stake anymore: a block that is older
-        // than the last handover is not believed, whoever signed it.
-        let is_certified = |known: &Committees| {
-            let is_past = known.reached().is_some_and(|reached| known.term_of(height) < reached);
-            !is_past && known.certify(&header, &certificate)
-        };
+        let is_certified = |known: &Committees| known.believe(&header, &certificate);
         if !self.committees().as_ref().is_some_and(is_certified) {
             return Err(Unproved::Block { height });
         }
@@ -243,6 +238,9 @@ impl Verifier {
         for (key, record) in keys.iter().zip(&answer.records) {
             let proof = RecordProof::decode(&bytes(record)?).ok_or(Unproved::Malformed)?;
             let shown = proof.shows(key, &header.state_root).ok_or(Unproved::Record { height })?;
+            if shown.is_some_and(|value| !record::is_readable(value)) {
+                return Err(Unproved::Format { height });
+            }
             known.insert(*key, shown.map(Arc::from));
         }
         // Every state since the first block has them.

@@ -74,6 +74,15 @@ macro_rules! records {
             }
         }
 
+        /// Whether a value holds a record as these rules write it. One of a state that other rules
+        /// wrote must not be read.
+        pub fn is_readable(value: &[u8]) -> bool {
+            match value.first().copied() {
+                $(Some($name::TAG) => $name::from_bytes(value).is_some(),)*
+                _ => false,
+            }
+        }
+
         /// Whether a value holds a record that [stays](Record::PERMANENT).
         pub(crate) fn is_permanent(value: &[u8]) -> bool {
             match value.first().copied() {

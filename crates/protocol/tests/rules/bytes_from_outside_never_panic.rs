@@ -11,7 +11,7 @@ use soma_protocol::record::Broken;
 use soma_protocol::{
     Action, Address, Amount, Architecture, Change, ConsensusKey, Epoch, Error, Genesis, Hash,
     HeldFile, ModelId, Params, Phase, PoolId, ProposalId, Rejection, SecretKey, SignedTransaction,
-    TRANSACTION_BYTES_MAX, TargetId, Transaction, Validity, Verdict, action, corpus, hex,
+    TRANSACTION_BYTES_MAX, TargetId, Transaction, Validity, Verdict, action, corpus, hex, record,
     verify_batch,
 };
 use std::collections::BTreeSet;
@@ -416,4 +416,18 @@ fn every_action_has_the_recorded_bytes_and_json() {
         names.insert(action.name().to_owned());
     }
     assert_eq!(names, world::action_names());
+}
+
+#[test]
+fn a_value_that_these_rules_did_not_write_is_known_for_one() {
+    let state = world::genesis().state().unwrap();
+    for value in state.0.values().flatten() {
+        assert!(record::is_readable(value));
+        assert!(!record::is_readable(&value[..value.len() - 1]), "cut");
+        assert!(!record::is_readable(&[&value[..], &[0]].concat()), "longer");
+        let mut other = value.to_vec();
+        other[0] = 255;
+        assert!(!record::is_readable(&other), "a type of later rules");
+    }
+    assert!(!record::is_readable(&[]));
 }
