@@ -34,6 +34,11 @@ impl Error {
         self
     }
 
+    /// Whether the network failed, or something answered in place of a node, whatever its status.
+    pub(crate) fn is_of_network(&self) -> bool {
+        self.exit == Exit::Network || self.code.exit() == Exit::Network
+    }
+
     /// Invalid arguments that the grammar of the command line cannot describe.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Code::Usage, message)

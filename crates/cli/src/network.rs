@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use soma_codes::{Code, Exit};
+use soma_codes::Code;
 use soma_compete::Competitor;
 use soma_node::NodeFolder;
 use soma_node::genesis::read_genesis;
@@ -168,7 +168,7 @@ pub(crate) async fn while_due<T>(
     let mut told = false;
     loop {
         let failure = match attempt().await {
-            Err(failure) if failure.exit == Exit::Network => failure,
+            Err(failure) if failure.is_of_network() => failure,
             done => return done,
         };
         // An attempt may be the first to learn which chain it is.
