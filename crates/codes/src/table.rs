@@ -149,6 +149,10 @@ client! {
     BadArchitecture = "bad_architecture", Rejected:
         "The architecture is outside its bounds, or a chunk is longer than the longest data.",
         "see the bounds in docs/protocol.md";
+    BadRules = "bad_rules", Rejected:
+        "Validators vote for the rules that come next; while those are scheduled, a vote for the \
+         rules in force cancels them.",
+        "propose the version that the message names";
     NoSuchArchitecture = "no_such_architecture", Rejected:
         "Weights are accepted for the current architecture, and during a migration for the next.",
         "commit for one of these; see `soma vote list`";
@@ -516,6 +520,18 @@ client! {
     TooFarBehind = "too_far_behind", Failed:
         "All connected peers have deleted the blocks that this node needs next.",
         "start the node with --join state; state sync is checked from genesis";
+    RulesUnknown = "rules_unknown", Upgrade:
+        "The network follows rules that this software does not execute, or will from an epoch on. \
+         A node follows the chain to the last block that it can execute, and stops there; nothing \
+         is lost.",
+        "install a newer release on this machine, before that epoch if it has not begun, and start \
+         the node again: it continues where it stopped; `soma --version` says which rules a \
+         release executes";
+    RulesOutdated = "rules_outdated", Upgrade:
+        "The blocks that this node executes next follow rules that this software no longer \
+         executes.",
+        "move the folder `chain` aside and start the node with --join state, or run an older \
+         release until the node has caught up";
     NodeStopped = "node_stopped", Failed:
         "The node stopped by itself. Finalized data is safe.",
         "start it again; finalized blocks are safe";

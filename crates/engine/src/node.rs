@@ -29,6 +29,7 @@ use commonware_utils::{
     acknowledgement::Exact,
     channel::{mpsc, watch},
 };
+use soma_protocol::read;
 use soma_store::{
     History, State, Tip,
     database::{self, Databases},
@@ -42,6 +43,7 @@ use crate::{
     block::{Block, Certificate, hash},
     consensus::{
         application::{Application, Core},
+        boundary::Boundary,
         committees::Committees,
         components::{self, MarshalMailbox, NoStateSync, StatefulMailbox, Variant},
         faults::Faults,
@@ -87,6 +89,7 @@ pub struct Node {
     consensus: Task<()>,
     recorder: Task<Result<(), EngineError>>,
     left_behind: Task<EngineError>,
+    boundary: Task<EngineError>,
     marshal: MarshalMailbox,
     recorded: watch::Receiver<u64>,
 }
@@ -102,6 +105,7 @@ impl Node {
                 Ok(Err(error)) => error,
                 _ => stopped("history"),
             },
+            result = &mut self.boundary => result.unwrap_or_else(|_| stopped("boundary")),
             result = &mut self.left_behind => result.unwrap_or_else(|_| stopped("progress")),
         }
     }
@@ -178,6 +182,7 @@ where
     let (marshal, stateful) = (ordering.marshal.clone(), ordering.stateful.clone());
     let databases = ordering.start(proposed, fetcher).await;
     let state = Arc::new(load(&core, &databases, &marshal).await?);
+    state.read(|memory, tip| core.rules.check_version(tip.height, read::rules(memory).version))?;
     rebuild(&core.rules, &marshal, &services.history, &state).await?;
     core.execute_on(&state);
     resume.resume();
@@ -221,14 +226,15 @@ fn core<E: Spawner + StorageContext>(
     services: &Services,
     overrides: &Overrides,
 ) -> Result<Core, EngineError> {
-    let (ruleset, deviation) = (overrides.ruleset, overrides.deviation.clone());
-    let rules = Rules::new::<E>(&settings.genesis, ruleset, deviation)?;
+    let deviation = overrides.deviation.clone();
+    let rules = Rules::new::<E>(&settings.genesis, settings.ruleset, deviation)?;
     let key = private_key(&settings.key);
     Ok(Core {
         committees: Committees::new(rules.chain, key, overrides.calendar),
         rules,
         state: SetOnce::new(),
         pool: Arc::clone(&services.pool),
+        boundary: Boundary::new(),
     })
 }
 
@@ -438,6 +444,10 @@ impl<E: Runtime> Loaded<E> {
             let progress = Progress { context, client, committees: known, genesis, handovers };
             progress.left_behind(|| *height.borrow()).await
         });
+        let core = Arc::clone(&self.core);
+        let boundary = context
+            .child("boundary")
+            .spawn(move |context| async move { core.at_boundary(&context).await });
         let timing = Timing {
             block_ms: settings.block_ms,
             idle_block_ms: settings.idle_block_ms,
@@ -480,6 +490,7 @@ impl<E: Runtime> Loaded<E> {
             prover,
             recorder,
             left_behind,
+            boundary,
             marshal: self.marshal,
             recorded,
         })

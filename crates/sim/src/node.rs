@@ -124,6 +124,7 @@ impl NodeSpec {
             idle_block_ms: IDLE_BLOCK_MS,
             join: Join::Auto,
             vote_unrecorded: false,
+            ruleset: self.ruleset,
             keep_blocks: self.keep_blocks,
         }
     }
@@ -134,7 +135,6 @@ impl NodeSpec {
             calendar: Calendar::of_blocks(TERM_BLOCKS),
             section_blocks: SECTION_BLOCKS,
             skew_ms: self.skew_ms,
-            ruleset: self.ruleset,
             deviation: self.deviation.clone(),
         }
     }

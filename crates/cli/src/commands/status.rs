@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use soma_protocol::{Amount, Hash};
+use soma_protocol::{Amount, Hash, RulesRange};
 use soma_sdk::api as types;
 use soma_sdk::at_stake::{self, Due};
 use soma_sdk::client::Client;
@@ -114,7 +114,7 @@ fn describe(status: &types::Status) -> String {
     let ready = if status.ready { "ready" } else { "NOT READY" };
     let conserved = if supply.conserved { "conserved" } else { "NOT CONSERVED" };
     format!(
-        "chain    {}\n         {}\nheight   {}\nepoch    {}, phase {}, {left}\nmodels   {} active\n\
+        "chain    {}\n         {}\nheight   {}\nepoch    {}, phase {}, {left}{}\nmodels   {} active\n\
          targets  {} open\npool     {} transactions{tip}\npeers    {} connected\naudits   {}\n\
          supply   {} in the reserve, {} held, {} burned: {conserved}\nnode     {ready}{troubles}",
         status.chain,
@@ -122,6 +122,7 @@ fn describe(status: &types::Status) -> String {
         status.height,
         status.clock.epoch,
         phase(&status.clock),
+        next_rules(&status.rules),
         status.models_active,
         status.targets_open,
         status.pool,
@@ -131,6 +132,19 @@ fn describe(status: &types::Status) -> String {
         soma(supply.held.0),
         soma(supply.burned.0),
     )
+}
+
+/// The rules that are scheduled, if there are any: a line.
+fn next_rules(rules: &types::Rules) -> String {
+    let types::Rules { version, next, min, max } = *rules;
+    next.map_or_else(String::new, |next| {
+        format!(
+            "\nrules    {version}, and {} from epoch {} on; the node executes {}",
+            next.version,
+            next.from_epoch,
+            RulesRange { min, max }
+        )
+    })
 }
 
 /// The phase, for people.
