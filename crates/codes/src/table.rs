@@ -521,12 +521,10 @@ client! {
         "All connected peers have deleted the blocks that this node needs next.",
         "start the node with --join state; state sync is checked from genesis";
     RulesUnknown = "rules_unknown", Upgrade:
-        "The network follows rules that this software does not execute, or will from an epoch on. \
-         A node follows the chain to the last block that it can execute, and stops there; nothing \
-         is lost.",
-        "install a newer release on this machine, before that epoch if it has not begun, and start \
-         the node again: it continues where it stopped; `soma --version` says which rules a \
-         release executes";
+        "The network follows rules that this software does not execute, or will soon. A node stops \
+         after the last block that it executes; nothing is lost.",
+        "install a newer release and start the node again, before that epoch if it has not begun; \
+         `soma --version` says which rules a release executes";
     RulesOutdated = "rules_outdated", Upgrade:
         "The blocks that this node executes next follow rules that this software no longer \
          executes.",
@@ -787,18 +785,12 @@ client! {
     CommitLapsed = "commit_lapsed", Rejected:
         "Too few validators held the file when the epoch began. The rent was returned.",
         "run the command again";
-    TooLate = "too_late", Rejected:
-        "The phase ended before the reveal or publication was sent.",
-        "commit or submit again, and let a soma command run through the reveal phase";
     NotALocalnet = "not_a_localnet", Config:
         "The folder is not the state of a local network.",
         "start one with `soma localnet`, or name its folder with --state";
     Unhealthy = "unhealthy", Failed:
         "`soma doctor` found a problem.",
         "follow the hint of each problem";
-    NetworkHalted = "network_halted", Failed:
-        "No block is finalized: too few validators run, or they are disconnected.",
-        "look at the validators' logs";
     LoadFailed = "load_failed", Failed:
         "A part of the load generator failed.",
         "run the measurement again";

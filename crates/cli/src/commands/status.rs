@@ -111,18 +111,19 @@ fn describe(status: &types::Status) -> String {
         tip => format!(", tip {} SOMA for each KiB", soma(tip)),
     };
     let troubles: String = status.troubles.iter().map(trouble).collect();
+    let rules = next_rules(&status.rules);
     let ready = if status.ready { "ready" } else { "NOT READY" };
     let conserved = if supply.conserved { "conserved" } else { "NOT CONSERVED" };
     format!(
-        "chain    {}\n         {}\nheight   {}\nepoch    {}, phase {}, {left}{}\nmodels   {} active\n\
-         targets  {} open\npool     {} transactions{tip}\npeers    {} connected\naudits   {}\n\
+        "chain    {}\n         {}\nheight   {}\nepoch    {}, phase {}, {left}{rules}\n\
+         models   {} active\ntargets  {} open\npool     {} transactions{tip}\n\
+         peers    {} connected\naudits   {}\n\
          supply   {} in the reserve, {} held, {} burned: {conserved}\nnode     {ready}{troubles}",
         status.chain,
         status.chain_id,
         status.height,
         status.clock.epoch,
         phase(&status.clock),
-        next_rules(&status.rules),
         status.models_active,
         status.targets_open,
         status.pool,

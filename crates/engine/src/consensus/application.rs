@@ -74,7 +74,7 @@ impl Core {
         loop {
             let At { height, version } = self.boundary.reached(clock).await;
             // A block that was only a candidate may have given way to another, after which the
-            // chain goes on.
+            // chain continues.
             let continues = state.read(|memory, tip| {
                 tip.height >= height && executed.contains(read::rules(memory).version)
             });
