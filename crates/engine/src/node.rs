@@ -29,7 +29,6 @@ use commonware_utils::{
     acknowledgement::Exact,
     channel::{mpsc, watch},
 };
-use soma_protocol::read;
 use soma_store::{
     History, State, Tip,
     database::{self, Databases},
@@ -182,7 +181,6 @@ where
     let (marshal, stateful) = (ordering.marshal.clone(), ordering.stateful.clone());
     let databases = ordering.start(proposed, fetcher).await;
     let state = Arc::new(load(&core, &databases, &marshal).await?);
-    state.read(|memory, tip| core.rules.check_version(tip.height, read::rules(memory).version))?;
     rebuild(&core.rules, &marshal, &services.history, &state).await?;
     core.execute_on(&state);
     resume.resume();
@@ -506,7 +504,8 @@ async fn stored_block(
     block.ok_or(EngineError::MissingBlock { height })
 }
 
-/// Reads the state from disk and checks it against the header of the block that it belongs to.
+/// Reads the state from disk and checks it against the header of the block that it belongs to, and
+/// that this software executes what follows.
 async fn load<E: Spawner + StorageContext>(
     core: &Core,
     databases: &Databases<E>,
@@ -514,7 +513,9 @@ async fn load<E: Spawner + StorageContext>(
 ) -> Result<State, EngineError> {
     let database = databases.read().await;
     let Some((height, memory)) = database::load::<E>(&database).await? else {
-        let digest = hash(core.rules.genesis.digest());
+        let genesis = &core.rules.genesis;
+        core.rules.check_version(0, genesis.header().rules)?;
+        let digest = hash(genesis.digest());
         let tip = Tip { height: 0, digest };
         return Ok(State::new(core.rules.genesis_state(), tip));
     };
@@ -524,6 +525,7 @@ async fn load<E: Spawner + StorageContext>(
     if header.state.log.root != database.root() || hash(header.state.root) != state.root() {
         return Err(EngineError::StateMismatch { height });
     }
+    core.rules.check_version(height, header.rules)?;
     Ok(state)
 }
 
