@@ -2,18 +2,28 @@
 //!
 //! Each command's own flags are in its file under `commands/`.
 
+use std::sync::LazyLock;
+
 use clap::{CommandFactory, Parser, Subcommand};
+use soma_protocol::RULES;
 
 use crate::commands;
 use crate::error::Result;
 use crate::global::Global;
 use crate::output::Output;
 
+/// The version of this program, and of the rules that it executes.
+fn version() -> &'static str {
+    static TEXT: LazyLock<String> =
+        LazyLock::new(|| format!("{} ({RULES})", env!("CARGO_PKG_VERSION")));
+    &TEXT
+}
+
 /// Many models of one architecture compete to predict bytes; the network keeps the score.
 #[derive(Debug, Parser)]
 #[command(
     name = "soma",
-    version,
+    version = version(),
     propagate_version = true,
     disable_help_subcommand = true,
     after_help = "Start with `soma demo`: a complete competition on this machine in one to three \

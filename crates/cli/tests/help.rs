@@ -25,6 +25,7 @@ and never the content; 64-bit integers are strings in JSON. Errors read `error[c
 | 5 | rejected by the protocol |
 | 6 | network or timeout |
 | 7 | verification failed: a hash, a weights file, a score or a certificate |
+| 8 | another release is needed: this one does not execute the rules of the network |
 ";
 
 fn help(arguments: &[&str]) -> String {

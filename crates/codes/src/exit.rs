@@ -17,6 +17,9 @@ pub enum Exit {
     Network = 6,
     /// A hash, a weights file, a score or a server's certificate is not what it claims to be.
     Verification = 7,
+    /// Another release is needed: this one does not execute the network's rules. Starting it again
+    /// changes nothing.
+    Upgrade = 8,
 }
 
 impl Exit {

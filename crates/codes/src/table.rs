@@ -149,6 +149,10 @@ client! {
     BadArchitecture = "bad_architecture", Rejected:
         "The architecture is outside its bounds, or a chunk is longer than the longest data.",
         "see the bounds in docs/protocol.md";
+    BadRules = "bad_rules", Rejected:
+        "Validators vote for the rules that come next; while those are scheduled, a vote for the \
+         rules in force cancels them.",
+        "propose the version that the message names";
     NoSuchArchitecture = "no_such_architecture", Rejected:
         "Weights are accepted for the current architecture, and during a migration for the next.",
         "commit for one of these; see `soma vote list`";
@@ -522,6 +526,16 @@ client! {
     TooFarBehind = "too_far_behind", Failed:
         "All connected peers have deleted the blocks that this node needs next.",
         "start the node with --join state; state sync is checked from genesis";
+    RulesUnknown = "rules_unknown", Upgrade:
+        "The network follows rules that this software does not execute, or will soon. A node stops \
+         after the last block that it executes; nothing is lost.",
+        "install a newer release and start the node again, before that epoch if it has not begun; \
+         `soma --version` says which rules a release executes";
+    RulesOutdated = "rules_outdated", Upgrade:
+        "The blocks that this node executes next follow rules that this software no longer \
+         executes.",
+        "move the folder `chain` aside and start the node with --join state, or run an older \
+         release until the node has caught up";
     NodeStopped = "node_stopped", Failed:
         "The node stopped by itself. Finalized data is safe.",
         "start it again; finalized blocks are safe";
@@ -777,18 +791,12 @@ client! {
     CommitLapsed = "commit_lapsed", Rejected:
         "Too few validators held the file when the epoch began. The rent was returned.",
         "run the command again";
-    TooLate = "too_late", Rejected:
-        "The phase ended before the reveal or publication was sent.",
-        "commit or submit again, and let a soma command run through the reveal phase";
     NotALocalnet = "not_a_localnet", Config:
         "The folder is not the state of a local network.",
         "start one with `soma localnet`, or name its folder with --state";
     Unhealthy = "unhealthy", Failed:
         "`soma doctor` found a problem.",
         "follow the hint of each problem";
-    NetworkHalted = "network_halted", Failed:
-        "No block is finalized: too few validators run, or they are disconnected.",
-        "look at the validators' logs";
     LoadFailed = "load_failed", Failed:
         "A part of the load generator failed.",
         "run the measurement again";

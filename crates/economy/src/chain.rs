@@ -128,11 +128,13 @@ impl Chain {
     }
 
     /// Executes one block of the transactions that fit and are in turn.
+    #[expect(clippy::expect_used, reason = "nobody here proposes other rules")]
     fn build(&mut self, waiting: &[VerifiedTransaction]) -> Built {
         self.height += 1;
         let block =
             BlockInfo { height: self.height, timestamp_ms: self.now_ms, proposer: self.proposer };
-        let built = build(&self.state, &block, &mut InTurn(waiting.iter().cloned()));
+        let built = build(&self.state, &block, &mut InTurn(waiting.iter().cloned()))
+            .expect("nobody here proposes other rules");
         self.state.apply(&built.outcome.changes);
         let receipts = built.outcome.receipts.iter();
         let rejected = receipts.filter_map(|receipt| receipt.result.as_ref().err());

@@ -68,6 +68,8 @@ pub(crate) struct Header {
     pub(crate) state: StateCommitment,
     /// The digest of the most recently decided seats, decided by this block or an earlier one.
     pub(crate) seats: Digest,
+    /// The version of the rules that the block after it follows.
+    pub(crate) rules: u16,
     /// The digest of its transactions.
     pub(crate) transactions: Digest,
 }
@@ -85,6 +87,7 @@ impl Header {
         self.state.log.root.write(buf);
         self.state.log.range.write(buf);
         self.seats.write(buf);
+        self.rules.write(buf);
     }
 
     /// Reads what [`Header::write_start`] wrote, leaving the digest of the transactions empty.
@@ -100,6 +103,7 @@ impl Header {
                 log: LogCommitment::new(Digest::read(buf)?, NonEmptyRange::<Location>::read(buf)?),
             },
             seats: Digest::read(buf)?,
+            rules: u16::read(buf)?,
             transactions: Digest::EMPTY,
         })
     }
@@ -118,6 +122,7 @@ impl EncodeSize for Header {
             + self.height.encode_size()
             + self.state.log.range.encode_size()
             + u64::SIZE
+            + u16::SIZE
             + <[u8; 32]>::SIZE
             + 5 * Digest::SIZE
     }
@@ -168,6 +173,7 @@ impl Block {
         timestamp_ms: u64,
         state: StateCommitment,
         seats: Digest,
+        rules: u16,
     ) -> Self {
         let context = Context {
             round: Round::new(Epoch::zero(), View::zero()),
@@ -182,6 +188,7 @@ impl Block {
             proposer,
             state,
             seats,
+            rules,
             transactions: Digest::EMPTY,
         };
         Self::new(header, Vec::new())
@@ -244,6 +251,7 @@ impl BoundedBlock for Block {
             + 5 * Digest::SIZE
             + Height::MAX_ENCODE_SIZE
             + u64::SIZE
+            + u16::SIZE
             + NonEmptyRange::<Location>::MAX_ENCODE_SIZE
             + LENGTH_BYTES_MAX * (1 + BLOCK_TRANSACTIONS_MAX)
             + BLOCK_BYTES_MAX
@@ -297,8 +305,8 @@ pub fn sample_block(transactions: Vec<SignedTransaction>) -> Vec<u8> {
     let range = non_empty_range!(Location::new(3), Location::new(70));
     let log = LogCommitment::new(Digest([8; 32]), range);
     let state = StateCommitment { root: Digest([4; 32]), log };
-    let block =
-        Block::genesis(Hash([3; 32]), leader, Address([7; 32]), 1_234, state, Digest([6; 32]));
+    let (chain, proposer, seats) = (Hash([3; 32]), Address([7; 32]), Digest([6; 32]));
+    let block = Block::genesis(chain, leader, proposer, 1_234, state, seats, 1);
     Block::new(block.header, transactions).encode().to_vec()
 }
 
@@ -336,8 +344,8 @@ mod tests {
         let log = LogCommitment::new(Digest([8; 32]), range);
         let state = StateCommitment { root: Digest([4; 32]), log };
         let leader = PrivateKey::from_seed(1).public_key();
-        let block =
-            Block::genesis(Hash([3; 32]), leader, Address([7; 32]), 1_234, state, Digest([6; 32]));
+        let (chain, proposer, seats) = (Hash([3; 32]), Address([7; 32]), Digest([6; 32]));
+        let block = Block::genesis(chain, leader, proposer, 1_234, state, seats, 1);
         Block::new(block.header, (0..transactions).map(transaction).collect())
     }
 
@@ -364,12 +372,12 @@ mod tests {
         let block = block(3);
         assert_eq!(
             hash(block.digest()).to_string(),
-            "6b59fe931eb219747e3289e4ba8c19bb7ed625bf5604cfdc8784fbcde7dd3473"
+            "d20e11a658dce15e86607a74b9c772873775b20fa45173aa193d19c0ef122ac5"
         );
         let encoding = Hash::of_bytes(&block.encode());
         assert_eq!(
             encoding.to_string(),
-            "63cedf70a57f1d89c6f3abf4fe17e7597b5d21ca3a0a6d3913ca7305af1bb13a"
+            "a3551e6ad095192a2320ff5f8fcaaf6153a6dbfda54ed84f9b51ee7997c75d75"
         );
     }
 

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use soma_protocol::{Address, ConsensusKey};
+use soma_protocol::{Address, ConsensusKey, RulesRange};
 use soma_store::StoreError;
 
 use crate::{limits::PEERS_MAX, watching::Watching};
@@ -96,6 +96,20 @@ pub enum EngineError {
         height: u64,
         /// The earliest block that a peer has.
         first: u64,
+    },
+    /// The next block follows rules that this software does not execute. Another release continues
+    /// after the same block.
+    #[error(
+        "the blocks after block {height} follow rules {version}, and this software executes \
+         {executed}"
+    )]
+    OtherRules {
+        /// The last block that it executes.
+        height: u64,
+        /// The version of the rules that the next one follows.
+        version: u16,
+        /// What this software executes.
+        executed: RulesRange,
     },
     /// A file or folder of this node is damaged, so that it cannot start.
     #[error("{} is damaged: {reason}", path.display())]

@@ -48,6 +48,7 @@ use crate::{
     block::{Block, Certificate, hash},
     consensus::{
         application::{Application, Core},
+        boundary::Boundary,
         committees::Committees,
         components::{self, MarshalMailbox, NoStateSync, StatefulMailbox, Variant},
         faults::Faults,
@@ -99,6 +100,7 @@ pub struct Node {
     consensus: Task<()>,
     recorder: Task<Result<(), EngineError>>,
     left_behind: Task<EngineError>,
+    boundary: Task<EngineError>,
     marshal: MarshalMailbox,
     recorded: watch::Receiver<u64>,
 }
@@ -114,6 +116,7 @@ impl Node {
                 Ok(Err(error)) => error,
                 _ => stopped("history"),
             },
+            result = &mut self.boundary => result.unwrap_or_else(|_| stopped("boundary")),
             result = &mut self.left_behind => result.unwrap_or_else(|_| stopped("progress")),
         }
     }
@@ -239,14 +242,15 @@ fn core<E: Spawner + StorageContext>(
     services: &Services,
     overrides: &Overrides,
 ) -> Result<Core, EngineError> {
-    let (ruleset, deviation) = (overrides.ruleset, overrides.deviation.clone());
-    let rules = Rules::new::<E>(&settings.genesis, ruleset, deviation)?;
+    let deviation = overrides.deviation.clone();
+    let rules = Rules::new::<E>(&settings.genesis, settings.ruleset, deviation)?;
     let key = private_key(&settings.key);
     Ok(Core {
         committees: Committees::new(rules.chain, key, overrides.calendar),
         rules,
         state: SetOnce::new(),
         pool: Arc::clone(&services.pool),
+        boundary: Boundary::new(),
     })
 }
 
@@ -457,6 +461,10 @@ impl<E: Runtime> Loaded<E> {
             let progress = Progress { context, client, committees: known, genesis, handovers };
             progress.left_behind(|| *height.borrow()).await
         });
+        let core = Arc::clone(&self.core);
+        let boundary = context
+            .child("boundary")
+            .spawn(move |context| async move { core.at_boundary(&context).await });
         let timing = Timing {
             block_ms: settings.block_ms,
             idle_block_ms: settings.idle_block_ms,
@@ -504,6 +512,7 @@ impl<E: Runtime> Loaded<E> {
             prover,
             recorder,
             left_behind,
+            boundary,
             marshal: self.marshal,
             recorded,
         })
@@ -550,7 +559,8 @@ async fn stored_block(
     block.ok_or(EngineError::MissingBlock { height })
 }
 
-/// Reads the state from disk and checks it against the header of the block that it belongs to.
+/// Reads the state from disk and checks it against the header of the block that it belongs to, and
+/// that this software executes what follows.
 async fn load<E: Spawner + StorageContext>(
     core: &Core,
     databases: &Databases<E>,
@@ -558,7 +568,9 @@ async fn load<E: Spawner + StorageContext>(
 ) -> Result<State, EngineError> {
     let database = databases.read().await;
     let Some((height, memory)) = database::load::<E>(&database).await? else {
-        let digest = hash(core.rules.genesis.digest());
+        let genesis = &core.rules.genesis;
+        core.rules.check_version(0, genesis.header().rules)?;
+        let digest = hash(genesis.digest());
         let tip = Tip { height: 0, digest };
         return Ok(State::new(core.rules.genesis_state(), tip));
     };
@@ -568,6 +580,7 @@ async fn load<E: Spawner + StorageContext>(
     if header.state.log.root != database.root() || hash(header.state.root) != state.root() {
         return Err(EngineError::StateMismatch { height });
     }
+    core.rules.check_version(height, header.rules)?;
     Ok(state)
 }
 

@@ -49,6 +49,8 @@ pub struct Settings {
     /// Whether it votes although nothing shows how its key voted before: an operator's decision,
     /// for a network that cannot continue without it.
     pub vote_unrecorded: bool,
+    /// The rules that its blocks follow: all of them, but in tests and simulations.
+    pub ruleset: Ruleset,
     /// The number of blocks it keeps, at least [`KEEP_BLOCKS_MIN`](crate::KEEP_BLOCKS_MIN) on a
     /// real network; all of them if `None`.
     pub keep_blocks: Option<u64>,
@@ -84,8 +86,6 @@ pub struct Overrides {
     pub section_blocks: NonZeroU64,
     /// How far this node's clock is ahead of the true time, in milliseconds.
     pub skew_ms: i64,
-    /// The rules that its blocks follow.
-    pub ruleset: Ruleset,
     /// How the node departs from the protocol.
     pub deviation: Deviation,
     /// Whether time is only that of the runtime, and not also that of this machine.
@@ -104,7 +104,6 @@ impl Default for Overrides {
             calendar: Calendar::default(),
             section_blocks: SECTION_BLOCKS,
             skew_ms: 0,
-            ruleset: Ruleset::WHOLE,
             deviation: Deviation::None,
             simulated_time: false,
             pace: Pace::default(),

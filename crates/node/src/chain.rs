@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use soma_engine::{EngineError, Handle};
-use soma_protocol::{Amount, Genesis, Hash, StateRead};
+use soma_protocol::{Amount, Genesis, Hash, RulesRange, StateRead};
 use soma_store::History;
 use tokio::sync::watch;
 
@@ -32,17 +32,25 @@ pub(crate) struct Chain {
     /// Hash of the genesis.
     pub(crate) id: Hash,
     pub(crate) history: Arc<History>,
+    /// The versions of the rules that this node executes.
+    pub(crate) executed: RulesRange,
     heights: watch::Receiver<u64>,
     engine: Handle,
 }
 
 impl Chain {
     /// `heights` holds the height of the last finalized block in the history.
-    pub(crate) fn new(genesis: Genesis, engine: Handle, heights: watch::Receiver<u64>) -> Self {
+    pub(crate) fn new(
+        genesis: Genesis,
+        executed: RulesRange,
+        engine: Handle,
+        heights: watch::Receiver<u64>,
+    ) -> Self {
         Self {
             id: genesis.chain_id(),
             genesis,
             history: Arc::clone(engine.history()),
+            executed,
             heights,
             engine,
         }

@@ -259,6 +259,10 @@ pub(crate) fn engine_code(error: &EngineError) -> Code {
         EngineError::VotesLost(_) => Code::VotesLost,
         EngineError::NoSnapshot { .. } => Code::NoSnapshot,
         EngineError::TooFarBehind { .. } => Code::TooFarBehind,
+        EngineError::OtherRules { version, executed, .. } if *version > executed.max => {
+            Code::RulesUnknown
+        }
+        EngineError::OtherRules { .. } => Code::RulesOutdated,
         // What the engine only reports as text.
         _ => Code::EngineError,
     }

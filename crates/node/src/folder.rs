@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use soma_engine::{ConsensusSecret, Verified, VoteRecord};
-use soma_protocol::{Genesis, SecretKey};
+use soma_protocol::{Genesis, Ruleset, SecretKey};
 use soma_sdk::client::without_logins;
 use soma_sdk::keys::{self, KeyFolder, Protection};
 use soma_sdk::{Client, SdkError, Trust};
@@ -230,6 +230,7 @@ impl NodeFolder {
             consensus: ConsensusSecret(self.consensus(passphrase)?.to_bytes()),
             settings: self.settings.clone(),
             vote_unrecorded: false,
+            ruleset: Ruleset::WHOLE,
         })
     }
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use soma_codes::{Code, Coded};
 use soma_engine::{Contact, Contacts, EngineError, KeyUse, RefusedFor, Unleased};
 use soma_os::clock::now_ms;
-use soma_protocol::{Address, ConsensusKey};
+use soma_protocol::record::NextRules;
+use soma_protocol::{Address, ConsensusKey, RulesRange, read};
 use soma_sdk::Text;
 use soma_sdk::api as types;
 use soma_sdk::figures::span;
@@ -197,7 +198,19 @@ impl Health {
             barred: self.chain.read(|state, _| self.duties.keys.barred(state)),
             free_bytes,
         };
-        condition.troubles().into_iter().chain(self.around.certificate()).collect()
+        let troubles = condition.troubles().into_iter().chain(self.around.certificate());
+        troubles.chain(self.other_rules().map(|other| other.trouble())).collect()
+    }
+
+    /// The rules that are scheduled, if this software does not execute them.
+    fn other_rules(&self) -> Option<OtherRules> {
+        let executed = self.chain.executed;
+        self.chain.read(|state, _| {
+            let next = read::rules(state).next?;
+            let epoch_ms = read::params(state).epoch_ms;
+            let other = OtherRules { next, epoch: read::clock(state).epoch.0, epoch_ms, executed };
+            (!executed.contains(next.version)).then_some(other)
+        })
     }
 
     /// What the node knows about its connections, as the API says it.
@@ -229,7 +242,49 @@ impl Health {
 
     /// Logs each trouble when it begins and when it ends.
     pub(crate) async fn watch(self: Arc<Self>) {
-        log_troubles(|| self.troubles()).await;
+        tokio::join!(log_troubles(|| self.troubles()), self.log_other_rules());
+    }
+
+    /// Logs in every epoch that other software is needed, forever; when that begins, as with any
+    /// trouble, it is logged already.
+    async fn log_other_rules(&self) {
+        let mut known = None;
+        loop {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            let other = self.other_rules();
+            let epoch = other.as_ref().map(|other| other.epoch);
+            if let Some(other) = other.filter(|_| known.is_some() && known != epoch) {
+                let Trouble { code, message, .. } = other.trouble();
+                tracing::warn!(code = code.as_str(), hint = code.hint(), "{message}");
+            }
+            known = epoch;
+        }
+    }
+}
+
+/// Rules that are scheduled and that this software does not execute.
+struct OtherRules {
+    next: NextRules,
+    /// The running epoch, and the length of one; 0 if phases end by command.
+    epoch: u32,
+    epoch_ms: u64,
+    executed: RulesRange,
+}
+
+impl OtherRules {
+    fn trouble(&self) -> Trouble {
+        let Self { next: NextRules { version, from }, epoch, epoch_ms, executed } = self;
+        let left = from.0.saturating_sub(*epoch);
+        let epochs = if left == 1 { "the next epoch".into() } else { format!("{left} epochs on") };
+        let within = match epoch_ms.saturating_mul(left.into()) {
+            0 => String::new(),
+            most => format!(", within {}", span(most)),
+        };
+        let message = format!(
+            "the network follows rules {version} from epoch {from} on ({epochs}{within}), and this \
+             software executes {executed}: this node stops there"
+        );
+        Trouble::new(Code::RulesUnknown, false, message)
     }
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use soma_engine::ConsensusSecret;
 use soma_protocol::{
     Address, Amount, Architecture, ConsensusKey, Endpoints, Genesis, GenesisAccount, GenesisModel,
-    GenesisValidator, Params, SecretKey,
+    GenesisValidator, Params, Ruleset, SecretKey,
 };
 use soma_sdk::keys::{KeyFolder, Protection};
 use soma_sdk::secret::Secret;
@@ -292,6 +292,7 @@ impl Localnet {
             consensus: ConsensusSecret(self.key(&consensus_name(1))?.to_bytes()),
             settings: local(Settings::new(api, (Ipv4Addr::LOCALHOST, 0).into(), Vec::new())),
             vote_unrecorded: false,
+            ruleset: Ruleset::WHOLE,
         })
     }
 

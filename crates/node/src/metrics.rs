@@ -56,6 +56,10 @@ metrics! {
         audits_waiting = "Published claims not audited yet",
         block_age_ms = "Age of the last finalized block in milliseconds",
         peers = "Connected nodes",
+        rules = "Version of the rules that the next block follows",
+        rules_next = "Version of the rules that is scheduled; 0 if there is none",
+        rules_next_epoch = "The epoch from which on blocks follow it; 0 if there is none",
+        rules_max = "Newest version of the rules that this node executes",
         ready = "1 when /readyz answers 200, else 0",
     }
     counters {

@@ -330,7 +330,8 @@ fn assemble(
     let stored = engine.history().height()?;
     follower.heights.send_modify(|height| *height = stored.max(*height));
     let heights = follower.heights.subscribe();
-    let chain = Arc::new(Chain::new(config.genesis, engine, heights));
+    let executed = config.ruleset.versions();
+    let chain = Arc::new(Chain::new(config.genesis, executed, engine, heights));
     let (dir, limits) = (config.dir.join("weights"), config.settings.weights);
     let weights = WeightsStore::open(&dir, limits, Arc::clone(&wake))?;
     let weights = Arc::new(weights);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de};
 use soma_engine::{ConsensusSecret, Contacts, Join, KEEP_BLOCKS_MIN, Peer, PeerAddress};
 use soma_model::DeviceChoice;
 use soma_os::net::names_another_host;
-use soma_protocol::{ConsensusKey, Endpoints, Genesis, Rejection, SecretKey};
+use soma_protocol::{ConsensusKey, Endpoints, Genesis, Rejection, Ruleset, SecretKey};
 use soma_sdk::Trust;
 use soma_sdk::client::{check_url, has_login, names_another_machine, without_login};
 
@@ -374,6 +374,8 @@ pub struct NodeConfig {
     pub settings: Settings,
     /// Whether it votes although nothing shows how its key voted before.
     pub vote_unrecorded: bool,
+    /// The rules that it executes: all that this software knows, but in tests.
+    pub ruleset: Ruleset,
 }
 
 impl fmt::Debug for NodeConfig {
@@ -415,6 +417,7 @@ impl NodeConfig {
             idle_block_ms: self.settings.idle_block_ms,
             join: self.settings.history.join,
             vote_unrecorded: self.vote_unrecorded,
+            ruleset: self.ruleset,
             keep_blocks: self.settings.history.keep_blocks,
         }
     }

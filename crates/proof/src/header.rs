@@ -33,6 +33,8 @@ pub struct Header {
     pub log: Range<u64>,
     /// The digest of the seats decided last.
     pub seats: Hash,
+    /// The version of the rules that the block after it follows.
+    pub rules: u16,
     /// The digest of its transactions.
     pub transactions: Hash,
 }
@@ -56,7 +58,8 @@ impl Header {
         let proposer = Address(reader.array()?);
         let (state_root, log_root) = (Hash(reader.array()?), Hash(reader.array()?));
         let log = reader.integer()?..reader.integer()?;
-        let (seats, transactions) = (Hash(reader.array()?), Hash(reader.array()?));
+        let (seats, rules) = (Hash(reader.array()?), u16::from_be_bytes(reader.array()?));
+        let transactions = Hash(reader.array()?);
         let read = &all[..all.len() - reader.0.len()];
         Some(Self {
             digest: Hash::of_bytes(read),
@@ -71,6 +74,7 @@ impl Header {
             log_root,
             log,
             seats,
+            rules,
             transactions,
         })
     }

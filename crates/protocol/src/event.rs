@@ -241,4 +241,10 @@ pub enum Event {
     StakeJoined { pool: PoolId, staker: Address, amount: Amount },
     /// Added stake went back to the staker: the model was retired, or it would buy too few shares.
     StakeReturned { pool: PoolId, staker: Address, amount: Amount },
+    /// Blocks will follow other rules after the one with which `epoch` begins.
+    RulesScheduled { rules: u16, epoch: Epoch },
+    /// The rules that were scheduled will not come into force.
+    RulesCancelled { rules: u16 },
+    /// The blocks after this one follow other rules.
+    RulesChanged { rules: u16 },
 }

@@ -12,7 +12,9 @@ use crate::record::{Account, Clock};
 use crate::room::Room;
 use crate::state::{Changes, Draft, Key, StateRead};
 use crate::transaction::{Transaction, VerifiedTransaction};
-use crate::{Amount, BlockInfo, Defense, Event, Hash, Rejection, Ruleset, epoch, money, read};
+use crate::{
+    Amount, BlockInfo, Defense, Event, Hash, Rejection, RulesRange, Ruleset, epoch, money, read,
+};
 
 /// The result of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +40,8 @@ pub struct Receipt {
     pub result: Result<(), Rejection>,
 }
 
-/// Why a block is invalid: whoever proposed it could have known.
+/// Why a block is not executed. It is invalid, and whoever proposed it could have known, or it
+/// follows [other rules](Self::OtherRules).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidBlock {
@@ -56,6 +59,14 @@ pub enum InvalidBlock {
     NoRoom {
         /// The first transaction that has no room.
         hash: Hash,
+    },
+    /// The block follows rules that this software does not execute. It may be valid.
+    #[error("the block follows rules {version}, and this software executes {executed}")]
+    OtherRules {
+        /// The version of the rules.
+        version: u16,
+        /// What this software executes.
+        executed: RulesRange,
     },
 }
 
@@ -97,9 +108,16 @@ pub fn execute(
 /// Builds a block from candidates, until there are no more. What was included is a valid block, and
 /// [`execute`] has the same outcome.
 ///
+/// # Errors
+/// [`InvalidBlock::OtherRules`].
+///
 /// # Panics
 /// If `base` is not a state produced by genesis or blocks.
-pub fn build(base: &dyn StateRead, block: &BlockInfo, candidates: &mut dyn Candidates) -> Built {
+pub fn build(
+    base: &dyn StateRead,
+    block: &BlockInfo,
+    candidates: &mut dyn Candidates,
+) -> Result<Built, InvalidBlock> {
     Ruleset::WHOLE.build(base, block, candidates)
 }
 
@@ -120,10 +138,23 @@ pub fn check(
 }
 
 impl Ruleset {
+    /// These rules, of the version that the block after `base` follows.
+    ///
+    /// # Errors
+    /// [`InvalidBlock::OtherRules`].
+    ///
+    /// # Panics
+    /// If `base` is not a state produced by genesis or blocks.
+    pub fn after(&self, base: &dyn StateRead) -> Result<Self, InvalidBlock> {
+        let version = read::rules(base).version;
+        let executed = self.versions();
+        self.of(version).ok_or(InvalidBlock::OtherRules { version, executed })
+    }
+
     /// [`execute`], under these rules.
     ///
     /// # Errors
-    /// [`InvalidBlock`]: no such block may be part of the chain.
+    /// [`InvalidBlock`]: no such block may be part of the chain, or it follows other rules.
     ///
     /// # Panics
     /// If `base` is not a state produced by genesis or blocks.
@@ -133,7 +164,7 @@ impl Ruleset {
         block: &BlockInfo,
         transactions: &[VerifiedTransaction],
     ) -> Result<Outcome, InvalidBlock> {
-        let mut executor = Executor::new(base, block, *self);
+        let mut executor = Executor::new(base, block, self.after(base)?);
         executor.begin();
         for transaction in transactions {
             let hash = transaction.hash();
@@ -149,6 +180,9 @@ impl Ruleset {
 
     /// [`build`], under these rules.
     ///
+    /// # Errors
+    /// [`InvalidBlock::OtherRules`].
+    ///
     /// # Panics
     /// If `base` is not a state produced by genesis or blocks.
     pub fn build(
@@ -156,8 +190,8 @@ impl Ruleset {
         base: &dyn StateRead,
         block: &BlockInfo,
         candidates: &mut dyn Candidates,
-    ) -> Built {
-        let mut executor = Executor::new(base, block, *self);
+    ) -> Result<Built, InvalidBlock> {
+        let mut executor = Executor::new(base, block, self.after(base)?);
         executor.begin();
         let (mut included, mut refused) = (Vec::new(), Vec::new());
         while let Some(candidate) = candidates.offer(&executor.state, &executor.room) {
@@ -169,7 +203,7 @@ impl Ruleset {
                 Err(rejection) => refused.push(Refused { transaction: candidate, rejection }),
             }
         }
-        Built { included, refused, outcome: executor.finish() }
+        Ok(Built { included, refused, outcome: executor.finish() })
     }
 
     /// [`check`], under these rules.
@@ -185,7 +219,9 @@ impl Ruleset {
         block: &BlockInfo,
         transaction: &VerifiedTransaction,
     ) -> Result<(Receipt, Changes), Rejection> {
-        let mut executor = Executor::new(base, block, *self);
+        // A node that does not execute what comes next is about to stop: its pool may say anything.
+        let rules = self.after(base).unwrap_or(*self);
+        let mut executor = Executor::new(base, block, rules);
         executor.include(transaction)?;
         let Executor { state, mut receipts, .. } = executor;
         let hash = transaction.hash();

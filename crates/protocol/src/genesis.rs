@@ -12,8 +12,8 @@ use crate::money::save_share;
 use crate::record::{
     Account, Clock, Committee, Endpoints, EndpointsRecord, FileRoom, KeyHolder, LastCommittee,
     LivingCount, LivingModel, Model, ModelCount, ModelStatus, Network, Params, Pool, Rent,
-    RentPrice, Share, Specialization, Supply, VALIDATORS_MAX, Validator, ValidatorStatus,
-    Validators, Weights, WeightsAge,
+    RentPrice, RulesInForce, Share, Specialization, Supply, VALIDATORS_MAX, Validator,
+    ValidatorStatus, Validators, Weights, WeightsAge,
 };
 use crate::state::{Changes, Draft, Key, MemoryState};
 use crate::value::BPS;
@@ -21,6 +21,9 @@ use crate::{
     Address, Amount, Architecture, ConsensusKey, Epoch, Error, Hash, ModelId, Phase, PoolId,
     SUPPLY, TargetId, decimal, hex,
 };
+
+/// The rules that a network begins with.
+const FIRST_RULES: u16 = 1;
 
 /// An account that has money from the start.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -122,6 +125,7 @@ impl Genesis {
         };
         draft.save(Key::network(), &network);
         draft.save(Key::params(), &self.params);
+        draft.save(Key::rules(), &RulesInForce { version: FIRST_RULES, next: None });
         draft.save(
             Key::clock(),
             &Clock {

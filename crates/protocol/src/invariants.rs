@@ -8,9 +8,9 @@ use crate::record::{
     DutyKeyHolder, EndpointsRecord, EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount,
     LivingModel, Migration, Model, ModelCount, ModelStatus, Network, OpenProposals, Params,
     PastArchitecture, Piece, Pool, Proposal, ProposalCount, ProposalStatus, Publication,
-    QueuedStaker, Rent, RentPrice, Routed, Routes, SHARES_MAX, SHARES_MIN, Share, Specialization,
-    StakeChange, StakeChangeCount, StakeCount, StakedPool, Supply, Target, TargetStatus, Task,
-    Tasks, Validator, Validators, VerdictCommit, Weights, WeightsCommit,
+    QueuedStaker, Rent, RentPrice, Routed, Routes, RulesInForce, SHARES_MAX, SHARES_MIN, Share,
+    Specialization, StakeChange, StakeChangeCount, StakeCount, StakedPool, Supply, Target,
+    TargetStatus, Task, Tasks, Validator, Validators, VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, MemoryState, Record, StateRead};
 use crate::{Amount, Epoch, ModelId, SUPPLY, TargetId, read};
@@ -305,6 +305,7 @@ fn moneyless(state: &MemoryState, tag: u8, key: Key, value: &[u8]) -> Result<boo
         FileRoom::TAG => decode::<FileRoom>(key, value).map(|_| key == Key::file_room())?,
         Routes::TAG => decode::<Routes>(key, value)
             .map(|routes| routes.left > 0 && routes.left <= routes.targets)?,
+        RulesInForce::TAG => decode::<RulesInForce>(key, value).map(|_| key == Key::rules())?,
         RentPrice::TAG => decode::<RentPrice>(key, value).map(|_| key == Key::rent_price())?,
         KeyHolder::TAG => decode::<KeyHolder>(key, value).map(|_| true)?,
         DutyKeyHolder::TAG => is_duty_key_of(state, &key, &decode(key, value)?),

@@ -58,7 +58,7 @@ pub use record::{
 };
 pub use reject::Rejection;
 pub use room::{BLOCK_TRANSACTIONS_MAX, BLOCK_WEIGHT_MAX, KIND_WEIGHT_MAX, Room};
-pub use ruleset::{Defense, Ruleset, TASK_WORK_MAX};
+pub use ruleset::{Defense, RULES, RulesRange, Ruleset, TASK_WORK_MAX};
 pub use soma_architecture::Architecture;
 pub use state::{Changes, Draft, Key, MemoryState, StateRead, VALUE_BYTES_MAX};
 pub use transaction::{

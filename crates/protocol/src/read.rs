@@ -5,9 +5,9 @@ use crate::record::{
     Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Corpus,
     DutyKeyHolder, EndpointsRecord, EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount,
     LivingModel, Migration, Model, ModelCount, Network, Params, PastArchitecture, Piece, Proposal,
-    ProposalCount, Publication, Rent, RentPrice, RevealedFile, Routed, Routes, SHARES_MIN, Share,
-    Specialization, StakeChange, StakeCount, StakedPool, Supply, Target, Tasks, Validator,
-    Validators, VerdictCommit, Weights, WeightsCommit,
+    ProposalCount, Publication, Rent, RentPrice, RevealedFile, Routed, Routes, RulesInForce,
+    SHARES_MIN, Share, Specialization, StakeChange, StakeCount, StakedPool, Supply, Target, Tasks,
+    Validator, Validators, VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, StateRead, load};
 use crate::{
@@ -61,6 +61,15 @@ pub fn network(state: &dyn StateRead) -> Network {
 #[expect(clippy::expect_used, reason = "every state since genesis has them")]
 pub fn params(state: &dyn StateRead) -> Params {
     load(state, &Key::params()).expect("every state since genesis has parameters")
+}
+
+/// The version of the rules that the next block follows, and the one that is scheduled.
+///
+/// # Panics
+/// If `state` is not one that genesis or blocks produced.
+#[expect(clippy::expect_used, reason = "every state since genesis has them")]
+pub fn rules(state: &dyn StateRead) -> RulesInForce {
+    load(state, &Key::rules()).expect("every state since genesis has a version of the rules")
 }
 
 /// Epoch and phase.

@@ -167,4 +167,6 @@ rejections! {
     EndpointsChanged { #[serde(with = "decimal")] since_ms: u64 }
         = "the validator has said something else since, in the block of time {since_ms}";
     EndpointsUnchanged = "the validator's node is already said to be reached there";
+    BadRules { version: u16, expected: u16 }
+        = "rules {version}, but the vote may only be for rules {expected} now";
 }

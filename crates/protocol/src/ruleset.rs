@@ -1,7 +1,36 @@
-//! Which rules blocks follow: all of them. Only a simulation leaves one out, to see that what it
-//! defends against is then found.
+//! Which rules blocks follow: all of the version that is in force. Only a simulation leaves one
+//! out, to see that what it defends against is then found.
 
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The versions of the rules that this software executes.
+pub const RULES: RulesRange = RulesRange { min: 1, max: 1 };
+
+/// Consecutive versions of the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesRange {
+    /// The oldest.
+    pub min: u16,
+    /// The newest.
+    pub max: u16,
+}
+
+impl RulesRange {
+    /// Whether a version is one of them.
+    pub const fn contains(self, version: u16) -> bool {
+        self.min <= version && version <= self.max
+    }
+}
+
+/// As in `rules 1` and `rules 1 to 2`.
+impl fmt::Display for RulesRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rules {}", self.min)?;
+        if self.max > self.min { write!(f, " to {}", self.max) } else { Ok(()) }
+    }
+}
 
 /// The work that a block may spend on tasks, in units of about a microsecond on one core.
 pub const TASK_WORK_MAX: u64 = 100_000;
@@ -72,12 +101,35 @@ defenses! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ruleset {
     without: Option<Defense>,
+    /// What the version after the newest leaves out, in a rehearsal.
+    rehearsed: Option<Defense>,
+    /// The version that the block follows.
+    version: u16,
     task_work_max: u64,
 }
 
 impl Ruleset {
     /// All rules.
-    pub const WHOLE: Self = Self { without: None, task_work_max: TASK_WORK_MAX };
+    pub const WHOLE: Self =
+        Self { without: None, rehearsed: None, version: RULES.max, task_work_max: TASK_WORK_MAX };
+
+    /// These rules, and as another version the same without a defense; for tests and simulations,
+    /// which rehearse a change of the rules, and see by it which blocks follow the new ones.
+    #[must_use]
+    pub const fn rehearsing(self, defense: Defense) -> Self {
+        Self { rehearsed: Some(defense), ..self }
+    }
+
+    /// The versions that can be executed.
+    pub const fn versions(&self) -> RulesRange {
+        let rehearsed = if self.rehearsed.is_some() { 1 } else { 0 };
+        RulesRange { min: RULES.min, max: RULES.max.saturating_add(rehearsed) }
+    }
+
+    /// The rules of one version; `None` if it cannot be executed.
+    pub(crate) const fn of(self, version: u16) -> Option<Self> {
+        if self.versions().contains(version) { Some(Self { version, ..self }) } else { None }
+    }
 
     /// These rules without a defense; for simulations.
     #[must_use]
@@ -94,7 +146,8 @@ impl Ruleset {
 
     /// Whether a defense is part of these rules.
     pub(crate) fn defends(&self, defense: Defense) -> bool {
-        self.without != Some(defense)
+        let is_rehearsed = self.version > RULES.max && self.rehearsed == Some(defense);
+        self.without != Some(defense) && !is_rehearsed
     }
 
     /// The work that a block may spend on tasks.
@@ -111,7 +164,7 @@ impl Default for Ruleset {
 
 #[cfg(test)]
 mod tests {
-    use super::{Defense, Ruleset};
+    use super::{Defense, RULES, RulesRange, Ruleset};
 
     #[test]
     fn the_whole_ruleset_has_every_defense_and_the_default_is_whole() {
@@ -124,5 +177,22 @@ mod tests {
                 .iter()
                 .all(|defense| { without.defends(*defense) == (*defense != Defense::Quarters) })
         );
+    }
+
+    #[test]
+    fn only_versions_of_the_range_can_be_executed_and_a_rehearsal_has_one_more() {
+        let next = RULES.max + 1;
+        assert!(Ruleset::WHOLE.of(RULES.min).is_some() && Ruleset::WHOLE.of(RULES.max).is_some());
+        assert_eq!((Ruleset::WHOLE.of(RULES.min - 1), Ruleset::WHOLE.of(next)), (None, None));
+        let rehearsal = Ruleset::WHOLE.rehearsing(Defense::Quarters);
+        assert!(rehearsal.of(RULES.max).unwrap().defends(Defense::Quarters));
+        assert!(!rehearsal.of(next).unwrap().defends(Defense::Quarters));
+        assert_eq!(rehearsal.of(next + 1), None);
+    }
+
+    #[test]
+    fn a_range_is_written_as_people_say_it() {
+        assert_eq!(RulesRange { min: 1, max: 1 }.to_string(), "rules 1");
+        assert_eq!(RulesRange { min: 2, max: 4 }.to_string(), "rules 2 to 4");
     }
 }

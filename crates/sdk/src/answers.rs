@@ -6,7 +6,7 @@
 
 use soma_protocol::record::{self, TargetStatus as Fate};
 use soma_protocol::{
-    Address, Amount, Epoch, Hash, ModelId, SUPPLY, StateRead, TargetId, query, read,
+    Address, Amount, Epoch, Hash, ModelId, RulesRange, SUPPLY, StateRead, TargetId, query, read,
 };
 
 use crate::api as types;
@@ -22,6 +22,13 @@ pub fn clock(state: &dyn StateRead) -> types::Clock {
         ends_ms: chain.deadline_ms.map(Text),
         beacon: epoch.map(|epoch| Text(epoch.beacon)),
     }
+}
+
+/// The rules, and those of `executed`, which a node executes.
+pub fn rules(state: &dyn StateRead, executed: RulesRange) -> types::Rules {
+    let record::RulesInForce { version, next } = read::rules(state);
+    let next = next.map(|next| types::NextRules { version: next.version, from_epoch: next.from.0 });
+    types::Rules { version, next, min: executed.min, max: executed.max }
 }
 
 /// Where the money is. `held` is the sum over all records that hold money.

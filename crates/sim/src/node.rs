@@ -132,6 +132,7 @@ impl NodeSpec {
             idle_block_ms: IDLE_BLOCK_MS,
             join: Join::Auto,
             vote_unrecorded: false,
+            ruleset: self.ruleset,
             keep_blocks: self.keep_blocks,
         }
     }
@@ -144,7 +145,6 @@ impl NodeSpec {
             skew_ms: self.skew_ms,
             simulated_time: true,
             pace: Pace::renewing_every(Duration::from_millis(LEASES_MS)),
-            ruleset: self.ruleset,
             deviation: self.deviation.clone(),
         }
     }

@@ -1090,10 +1090,16 @@ export interface components {
             migration?: components["schemas"]["Migration"] | null;
             /** @description The `after` of the page of those before them; null if there are none. */
             next?: string | null;
+            next_rules?: components["schemas"]["NextRules"] | null;
             /** @description The last proposals, by id, or those before `after`. */
             proposals: components["schemas"]["Proposal"][];
             /** @description Rent price of one MiB for one epoch, in base units. */
             rent_price: components["schemas"]["Text"];
+            /**
+             * Format: int32
+             * @description The version of the rules in force.
+             */
+            rules: number;
             /** @description The stake with which a seated validator would keep its seat, in base units. */
             seat_to_keep: components["schemas"]["Text"];
             /** @description The stake with which a validator would get a seat if an epoch began now, in base units. */
@@ -1220,6 +1226,19 @@ export interface components {
              * @description The first epoch in which it applies.
              */
             epoch: number;
+        };
+        /** @description A version of the rules that is scheduled. */
+        NextRules: {
+            /**
+             * Format: int32
+             * @description The epoch from which on blocks follow it.
+             */
+            from_epoch: number;
+            /**
+             * Format: int32
+             * @description The version.
+             */
+            version: number;
         };
         /** @description A page of a list. Request the next with `?after=<next>`. */
         Page_Block: {
@@ -1425,7 +1444,10 @@ export interface components {
         Proposal: {
             /** @description Seated stake that approves it now, in base units. */
             approved: components["schemas"]["Text"];
-            /** @description What it would change: `change` is `parameter` or `architecture`, with its fields beside it. */
+            /**
+             * @description What it would change: `change` is `parameter`, `architecture` or `rules`, with its fields
+             *     beside it.
+             */
             change: Record<string, never>;
             /**
              * Format: int32
@@ -1531,6 +1553,25 @@ export interface components {
             /** @description The weights that score this target, even if the model reveals others later. */
             weights_hash: components["schemas"]["Text"];
         };
+        /** @description The rules of a chain, and those that a node executes. */
+        Rules: {
+            /**
+             * Format: int32
+             * @description The newest version that the node executes.
+             */
+            max: number;
+            /**
+             * Format: int32
+             * @description The oldest version that the node executes.
+             */
+            min: number;
+            next?: components["schemas"]["NextRules"] | null;
+            /**
+             * Format: int32
+             * @description The version that the next block follows.
+             */
+            version: number;
+        };
         /** @description An account's stake in one model or validator. */
         Stake: {
             /** @description When joining stake becomes active and leaving stake is paid out, at most 64 epochs ahead. */
@@ -1607,6 +1648,8 @@ export interface components {
             pool: number;
             /** @description Whether the node can serve, as `/readyz` says. */
             ready?: boolean;
+            /** @description The rules that blocks follow, and those that the node executes. */
+            rules?: components["schemas"]["Rules"];
             /** @description State root after it. */
             state_root: components["schemas"]["Text"];
             /** @description Where all money is. */

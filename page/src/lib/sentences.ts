@@ -32,6 +32,9 @@ const SENTENCES: Record<string, string> = {
     migration_extended:
         "Too few models are ready for architecture {architecture}: extended until {ends}",
     architecture_switched: "The network switched to architecture {architecture}",
+    rules_scheduled: "Blocks follow rules {rules} from {epoch} on",
+    rules_cancelled: "Rules {rules} will not come into force",
+    rules_changed: "Blocks follow rules {rules} from here on",
     validator_registered: "{validator} was registered as a validator with a stake of {stake}",
     key_announced: "{validator} will change its consensus key",
     key_rotated: "{validator} changed its consensus key",

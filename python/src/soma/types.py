@@ -59,6 +59,27 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class NextRules:
+    """A version of the rules that is scheduled."""
+
+    version: int
+    from_epoch: int
+    """The epoch from which on blocks follow it."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of a chain, and those that a node executes."""
+
+    version: int
+    """The version that the next block follows."""
+    next: NextRules | None
+    """The version that is scheduled."""
+    min: int
+    max: int
+
+
+@dataclass(frozen=True)
 class Status:
     """The state of the chain and of the node."""
 
@@ -70,6 +91,8 @@ class Status:
     state_root: str
     timestamp_ms: int
     clock: Clock
+    rules: Rules | None
+    """The rules that blocks follow, and those that the node executes."""
     models_active: int
     targets_open: int
     pool: int
@@ -344,7 +367,7 @@ class Proposal:
     id: int
     proposer: str
     change: dict
-    """`change` is `parameter` or `architecture`, with its fields beside it."""
+    """`change` is `parameter`, `architecture` or `rules`, with its fields beside it."""
     status: str
     """`open`, `passed` or `lapsed`."""
     ends_epoch: int
@@ -377,6 +400,10 @@ class Governance:
     """The stake with which a validator would get a seat now."""
     seat_to_keep: int
     migration: Migration | None
+    rules: int
+    """The version of the rules in force."""
+    next_rules: NextRules | None
+    """The version that is scheduled."""
     proposals: list[Proposal]
     """The last ones, by id."""
     next: str | None

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use soma_protocol::{Amount, Hash};
+use soma_protocol::{Amount, Hash, RulesRange};
 use soma_sdk::api as types;
 use soma_sdk::at_stake::{self, Due};
 use soma_sdk::client::Client;
@@ -111,11 +111,13 @@ fn describe(status: &types::Status) -> String {
         tip => format!(", tip {} SOMA for each KiB", soma(tip)),
     };
     let troubles: String = status.troubles.iter().map(trouble).collect();
+    let rules = next_rules(&status.rules);
     let ready = if status.ready { "ready" } else { "NOT READY" };
     let conserved = if supply.conserved { "conserved" } else { "NOT CONSERVED" };
     format!(
-        "chain    {}\n         {}\nheight   {}\nepoch    {}, phase {}, {left}\nmodels   {} active\n\
-         targets  {} open\npool     {} transactions{tip}\npeers    {} connected\naudits   {}\n\
+        "chain    {}\n         {}\nheight   {}\nepoch    {}, phase {}, {left}{rules}\n\
+         models   {} active\ntargets  {} open\npool     {} transactions{tip}\n\
+         peers    {} connected\naudits   {}\n\
          supply   {} in the reserve, {} held, {} burned: {conserved}\nnode     {ready}{troubles}",
         status.chain,
         status.chain_id,
@@ -131,6 +133,19 @@ fn describe(status: &types::Status) -> String {
         soma(supply.held.0),
         soma(supply.burned.0),
     )
+}
+
+/// The rules that are scheduled, if there are any: a line.
+fn next_rules(rules: &types::Rules) -> String {
+    let types::Rules { version, next, min, max } = *rules;
+    next.map_or_else(String::new, |next| {
+        format!(
+            "\nrules    {version}, and {} from epoch {} on; the node executes {}",
+            next.version,
+            next.from_epoch,
+            RulesRange { min, max }
+        )
+    })
 }
 
 /// The phase, for people.

@@ -53,6 +53,16 @@ pub(crate) enum Propose {
         #[command(flatten)]
         offline: Offline,
     },
+    /// The next version of the rules, which blocks follow after a notice; or, while that is
+    /// scheduled, the version in force, which cancels it.
+    #[command(after_help = "Example: soma vote propose rules 2")]
+    Rules {
+        /// The version.
+        #[arg(value_name = "VERSION")]
+        rules: u16,
+        #[command(flatten)]
+        offline: Offline,
+    },
 }
 
 /// A vote.
@@ -122,12 +132,19 @@ impl Propose {
                 let architecture = Architecture { name, ..arch.0 };
                 Ok((Change::Architecture { architecture }, offline))
             }
+            Self::Rules { rules, offline } => Ok((Change::Rules { version: rules }, offline)),
         }
     }
 }
 
 fn describe(governance: &Governance) -> String {
     let mut text = format!("rent     {} SOMA per MiB and epoch\n", Amount(governance.rent_price.0));
+    if let Some(next) = &governance.next_rules {
+        text += &format!(
+            "rules    {}, and {} from epoch {} on\n",
+            governance.rules, next.version, next.from_epoch
+        );
+    }
     if let Some(migration) = &governance.migration {
         text += &describe_migration(migration);
     }
@@ -152,6 +169,7 @@ fn line(proposal: &Proposal) -> String {
     let change = match &proposal.change {
         Change::Parameter { name, value } => format!("{name} = {value}"),
         Change::Architecture { architecture } => format!("architecture {}", architecture.name),
+        Change::Rules { version } => format!("rules {version}"),
     };
     let approved = u128::from(proposal.approved.0) * 10_000;
     let share = approved.checked_div(proposal.total.0.into()).unwrap_or_default();

@@ -11,6 +11,12 @@ macro_rules! client {
     TransactionSuperseded = "transaction_superseded", Rejected:
         "Another transaction of the account with the same nonce is finalized. Nothing was charged.",
         "check whether another program uses the key, and send it again if it is still wanted";
+    TooLate = "too_late", Rejected:
+        "The phase ended before the reveal or publication was sent.",
+        "commit or submit again, and let a soma command run through the reveal phase";
+    NetworkHalted = "network_halted", Failed:
+        "No block is finalized: too few validators run, or they are disconnected.",
+        "look at the validators' logs";
     Timeout = "timeout", Network:
         "The node did not answer, or the network did not finalize, within the time limit.",
         "check with `soma status` whether the node is busy or behind";

@@ -1,7 +1,8 @@
 //! The protocol as the engine's state machine: builds blocks, verifies them, and finalizes them.
 //!
 //! [`Application`] executes a block on its parent's state; nothing else decides whether a block is
-//! valid. It never waits, because the engine finalizes nothing while a block is being built, and it
+//! valid. It never waits, because the engine finalizes nothing while a block is being built; only a
+//! finalized block of rules that this software does not execute waits, until this node stops. It
 //! never rejects a block for a local reason.
 
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use commonware_cryptography::{Digest as _, Digestible as _, blake3::Digest, ed25
 use commonware_glue::stateful::{
     Application as StatefulApplication, Finality, Input, Proposed, db::DatabaseSet,
 };
-use commonware_runtime::Spawner;
+use commonware_runtime::{Clock, Spawner};
 use commonware_storage::Context as StorageContext;
 use commonware_utils::channel::mpsc::UnboundedSender;
 use futures_util::StreamExt as _;
 use soma_protocol::{
-    Address, BlockInfo, Built, Changes, Key, StateRead, VerifiedTransaction, read,
+    Address, BlockInfo, Built, Changes, InvalidBlock, Key, StateRead, VerifiedTransaction, read,
 };
 use soma_store::{
     State,
@@ -26,11 +27,12 @@ use soma_store::{
 use tokio::sync::SetOnce;
 
 use super::{
+    boundary::{At, Boundary},
     committees::{Committee, Committees, digest_of, voters},
     rules::{Rules, finalized_block, info_of},
 };
 use crate::{
-    Pool,
+    EngineError, Pool,
     block::{Block, Context, Header, StateCommitment, hash},
     scheme::Scheme,
     settings::Deviation,
@@ -48,6 +50,7 @@ pub(crate) struct Core {
     /// Set once the state has been read from disk; blocks wait for it.
     pub(crate) state: SetOnce<Arc<State>>,
     pub(crate) pool: Arc<dyn Pool>,
+    pub(crate) boundary: Boundary,
 }
 
 impl Core {
@@ -62,6 +65,31 @@ impl Core {
     pub(crate) fn committee(&self, height: u64) -> Option<Arc<Committee>> {
         let calendar = self.committees.calendar();
         self.committees.at(calendar.term_of(height))
+    }
+
+    /// Completes when this software executes no more blocks of this chain.
+    pub(crate) async fn at_boundary(&self, clock: &impl Clock) -> EngineError {
+        let (state, executed) = (self.state.wait().await, self.rules.versions());
+        loop {
+            let At { height, version } = self.boundary.reached(clock).await;
+            // A block that was only a candidate may have given way to another, after which the
+            // chain continues.
+            let continues = state.read(|memory, tip| {
+                tip.height >= height && executed.contains(read::rules(memory).version)
+            });
+            if !continues {
+                return EngineError::OtherRules { height, version, executed };
+            }
+        }
+    }
+
+    /// Notes that a block was not executed because it follows other rules, if that is why.
+    fn note(&self, block: u64, error: &InvalidBlock) -> bool {
+        let InvalidBlock::OtherRules { version, .. } = error else {
+            return false;
+        };
+        self.boundary.reach(block.saturating_sub(1), *version);
+        true
     }
 
     /// The account of a validator that has a seat at this height.
@@ -120,14 +148,18 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         let proposer = self.core.account(height.get(), &context.leader)?;
         let info = BlockInfo { height: height.get(), timestamp_ms, proposer };
         let state = self.core.state.wait().await;
-        let (built, seats) = state.after(&hash(parent.digest()), |base| {
-            let mut built = self.core.rules.build(base, &info, &*self.core.pool);
+        let built = state.after(&hash(parent.digest()), |base| {
+            let mut built = self.core.rules.build(base, &info, &*self.core.pool)?;
             if let Deviation::Lies(distort) = &self.core.rules.deviation {
                 distort(&info, &mut built.outcome);
             }
-            let seats = decided_seats(base, &built.outcome.changes);
-            (built, seats)
+            let decided = Decided::after(base, &built.outcome.changes);
+            Ok((built, decided))
         })?;
+        if let Err(error) = &built {
+            self.core.note(info.height, error);
+        }
+        let (built, decided) = built.ok()?;
         let Built { mut included, refused, outcome } = built;
         if matches!(self.core.rules.deviation, Deviation::Stuffs) {
             included.extend(refused.into_iter().map(|refused| refused.transaction));
@@ -146,7 +178,8 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
                 root: Digest(tree.root().0),
                 log: database::commitment::<E>(&merkleized),
             },
-            seats,
+            seats: decided.seats,
+            rules: decided.rules,
             transactions: Digest::EMPTY,
         };
         let transactions = included.into_iter().map(VerifiedTransaction::into_signed).collect();
@@ -177,12 +210,22 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         let info = info_of(&block);
         let state = self.core.state.wait().await;
         let parent = hash(block.header().parent);
-        let (outcome, seats) = state.after(&parent, |base| {
-            let outcome = self.core.rules.execute(base, &info, &transactions).ok()?;
-            let seats = decided_seats(base, &outcome.changes);
-            Some((outcome, seats))
-        })??;
-        if seats != block.header().seats {
+        let executed = state.after(&parent, |base| {
+            let outcome = self.core.rules.execute(base, &info, &transactions)?;
+            let decided = Decided::after(base, &outcome.changes);
+            Ok((outcome, decided))
+        })?;
+        if let Err(error) = &executed
+            && self.core.note(info.height, error)
+            && finality == Finality::Finalized
+        {
+            // The library takes a finalized block that is not executed for a fault of its own. This
+            // node is about to stop.
+            return std::future::pending().await;
+        }
+        let (outcome, decided) = executed.ok()?;
+        let header = block.header();
+        if (decided.seats, decided.rules) != (header.seats, header.rules) {
             return None;
         }
         let outcome = Arc::new(outcome);
@@ -220,6 +263,10 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
             reason = "the engine finalizes only blocks that it has processed"
         )]
         let outcome = outcome.expect("a finalized block was executed on its parent before");
+        let next = block.header().rules;
+        if !self.core.rules.versions().contains(next) {
+            self.core.boundary.reach(block.header().height.get(), next);
+        }
         // Fails only when the node is stopping; the block is delivered again after a restart.
         let _ = self.finalized.send(finalized_block(block, digest, &outcome));
     }
@@ -238,9 +285,20 @@ impl StateRead for After<'_> {
     }
 }
 
-/// The digest of the seats that are decided once a block has made its changes.
-fn decided_seats(base: &dyn StateRead, changes: &Changes) -> Digest {
-    digest_of(&voters(&read::committee(&After { base, changes }).seats))
+/// What a header says besides roots about the state after its block.
+struct Decided {
+    /// The digest of the seats that are decided once the block has made its changes.
+    seats: Digest,
+    /// The version of the rules that the next block follows.
+    rules: u16,
+}
+
+impl Decided {
+    fn after(base: &dyn StateRead, changes: &Changes) -> Self {
+        let after = After { base, changes };
+        let seats = digest_of(&voters(&read::committee(&after).seats));
+        Self { seats, rules: read::rules(&after).version }
+    }
 }
 
 async fn merkleize<E: Spawner + StorageContext>(

@@ -3,6 +3,7 @@
 
 pub(crate) mod committees;
 pub(crate) mod rules;
+pub(crate) mod boundary;
 pub(crate) mod application;
 pub(crate) mod pacer;
 pub(crate) mod faults;

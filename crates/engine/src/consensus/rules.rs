@@ -8,8 +8,8 @@ use commonware_runtime::Spawner;
 use commonware_storage::Context as StorageContext;
 use soma_proof::EMPTY;
 use soma_protocol::{
-    Address, BlockInfo, Built, Changes, Genesis, Hash, InvalidBlock, MemoryState, Outcome, Ruleset,
-    StateRead, VerifiedTransaction, read, verify_batch,
+    Address, BlockInfo, Built, Changes, Genesis, Hash, InvalidBlock, MemoryState, Outcome,
+    RulesRange, Ruleset, StateRead, VerifiedTransaction, read, verify_batch,
 };
 use soma_store::{database, history::FinalizedBlock};
 
@@ -47,11 +47,12 @@ impl Rules {
         let log = database::empty_commitment::<E>();
         let empty = StateCommitment { root: Digest(EMPTY.0), log };
         let genesis_changes = genesis.state()?;
-        let seats = digest_of(&voters(&read::committee(&memory_of(&genesis_changes)).seats));
-        let timestamp_ms = genesis.timestamp_ms;
+        let memory = memory_of(&genesis_changes);
+        let seats = digest_of(&voters(&read::committee(&memory).seats));
+        let (timestamp_ms, version) = (genesis.timestamp_ms, read::rules(&memory).version);
         Ok(Self {
             chain,
-            genesis: Block::genesis(chain, leader, proposer, timestamp_ms, empty, seats),
+            genesis: Block::genesis(chain, leader, proposer, timestamp_ms, empty, seats, version),
             genesis_changes,
             ruleset,
             deviation,
@@ -68,10 +69,27 @@ impl Rules {
         voters(&read::committee(&self.genesis_state()).seats)
     }
 
+    /// The versions of the rules that this node executes.
+    pub(crate) const fn versions(&self) -> RulesRange {
+        self.ruleset.versions()
+    }
+
+    /// Checks that this node executes the blocks after `height`, which follow rules of `version`.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherRules`].
+    pub(crate) fn check_version(&self, height: u64, version: u16) -> Result<(), EngineError> {
+        let executed = self.versions();
+        if executed.contains(version) {
+            return Ok(());
+        }
+        Err(EngineError::OtherRules { height, version, executed })
+    }
+
     /// Executes the transactions of a block and everything else that happens at its height.
     ///
     /// # Errors
-    /// [`InvalidBlock`]: the block must not be part of the chain.
+    /// [`InvalidBlock`]: the block must not be part of the chain, or it follows other rules.
     pub(crate) fn execute(
         &self,
         base: &dyn StateRead,
@@ -83,13 +101,21 @@ impl Rules {
     }
 
     /// Builds a block from the pool, with everything else that happens at its height.
-    pub(crate) fn build(&self, base: &dyn StateRead, info: &BlockInfo, pool: &dyn Pool) -> Built {
-        let mut built = self.ruleset.build(base, info, &mut *pool.candidates());
+    ///
+    /// # Errors
+    /// [`InvalidBlock::OtherRules`].
+    pub(crate) fn build(
+        &self,
+        base: &dyn StateRead,
+        info: &BlockInfo,
+        pool: &dyn Pool,
+    ) -> Result<Built, InvalidBlock> {
+        let mut built = self.ruleset.build(base, info, &mut *pool.candidates())?;
         if !built.refused.is_empty() {
             pool.refused(&built.refused);
         }
         built.outcome = self.complete(info, built.outcome);
-        built
+        Ok(built)
     }
 
     /// Adds to the outcome of a block what the rules do not know.
@@ -110,7 +136,8 @@ impl Rules {
     /// Executes a stored block on the state before it.
     ///
     /// # Errors
-    /// [`EngineError::StateMismatch`] if a signature or the block is invalid.
+    /// [`EngineError::StateMismatch`] if a signature or the block is invalid,
+    /// [`EngineError::OtherRules`].
     pub(crate) fn replay(
         &self,
         memory: &mut MemoryState,
@@ -122,6 +149,7 @@ impl Rules {
             .into_iter()
             .collect::<Result<_, _>>()
             .map_err(|_| EngineError::StateMismatch { height: info.height })?;
+        self.check_version(info.height.saturating_sub(1), read::rules(memory).version)?;
         let outcome = self
             .execute(memory, &info, &transactions)
             .map_err(|_| EngineError::StateMismatch { height: info.height })?;

@@ -270,6 +270,7 @@ pub(crate) mod samples {
                 ),
             },
             seats: digest_of(&voters(named.clone())),
+            rules: 1,
             transactions: Digest([5; 32]),
         };
         let proposal = Proposal { round, parent: View::new(8), payload: header.digest() };

@@ -107,7 +107,8 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
     ///
     /// # Errors
     /// [`EngineError::NoSnapshot`] when a sync has started or was asked for, and no peer provides
-    /// what it needs.
+    /// what it needs; [`EngineError::OtherRules`] before anything of a state is fetched that this
+    /// software could not continue from.
     pub(crate) async fn sync(
         &self,
         mut checkpoint: SyncCheckpoint<E>,
@@ -138,6 +139,9 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
             self.follow_handovers(&mut verified, &peers).await?;
             let proved = verified.height();
             peers.contradict(|claim| self.end_of_terms(claim) > proved);
+            if let Some(Handover { header, .. }) = &verified.last {
+                self.core.rules.check_version(proved, header.rules)?;
+            }
             if !checkpoint.is_started() {
                 if peers.claimed().is_none() {
                     reason = format!("no peer proves a block after {proved}");

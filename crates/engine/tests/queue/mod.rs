@@ -14,7 +14,7 @@ use std::{
 use soma_engine::{ConsensusSecret, FinalizedBlock, Join, Pool, Settings, Sink};
 use soma_protocol::{
     Action, Address, Amount, Architecture, Candidates, Endpoints, Genesis, GenesisAccount,
-    GenesisValidator, Hash, InTurn, Params, SecretKey, SignedTransaction, Transaction,
+    GenesisValidator, Hash, InTurn, Params, Ruleset, SecretKey, SignedTransaction, Transaction,
     VerifiedTransaction, action,
 };
 
@@ -60,6 +60,7 @@ pub fn settings(genesis: Genesis, node: u8, block_ms: u64, idle_block_ms: u64) -
         idle_block_ms,
         join: Join::Auto,
         vote_unrecorded: false,
+        ruleset: Ruleset::WHOLE,
         keep_blocks: None,
     }
 }

@@ -6,6 +6,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use soma_codes::Code;
 use soma_protocol::{Phase, read};
+use soma_sdk::answers;
 use soma_sdk::api::{self as types, ApiError, routes};
 
 use super::api::Api;
@@ -44,7 +45,10 @@ pub(super) async fn contacts(State(api): State<Api>) -> Json<types::Contacts> {
 #[utoipa::path(get, path = routes::METRICS, tag = "operation",
     responses((status = 200, content_type = "text/plain")))]
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    let (height, clock) = api.chain.read(|state, height| (height, read::clock(state)));
+    let executed = api.chain.executed;
+    let (height, clock, rules) = api
+        .chain
+        .read(|state, height| (height, read::clock(state), answers::rules(state, executed)));
     let gauges = Gauges {
         height,
         epoch: clock.epoch.0.into(),
@@ -59,6 +63,10 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
         audits_waiting: api.audits.waiting() as u64,
         block_age_ms: api.health.block_age_ms().unwrap_or(0),
         peers: api.health.peers_connected() as u64,
+        rules: rules.version.into(),
+        rules_next: rules.next.map_or(0, |next| next.version).into(),
+        rules_next_epoch: rules.next.map_or(0, |next| next.from_epoch).into(),
+        rules_max: rules.max.into(),
         ready: api.health.not_ready().is_none().into(),
     };
     // The engine's text contains the end of the document.

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use soma_codes::Code;
 use soma_protocol::sketch::PIECES_MAX;
 use soma_protocol::{Address, Epoch, Hash, ModelId, Phase, TargetId, read};
+use soma_sdk::answers;
 use soma_sdk::api::routes;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{self as types, ApiError, Page, Vector};
@@ -85,6 +86,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
             audits: audits(&api),
             supply: json::supply(state, held),
             clock,
+            rules: answers::rules(state, api.chain.executed),
             local: is_local(&api),
             ready: false,
             troubles: Vec::new(),

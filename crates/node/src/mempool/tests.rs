@@ -115,7 +115,7 @@ fn admit_all(
 /// The block that a proposer builds from the pool.
 fn block(pool: &Mempool, state: &MemoryState) -> Built {
     let info = BlockInfo { height: 1, timestamp_ms: NOW_MS, proposer: key(9).address() };
-    let built = build(state, &info, &mut *pool.candidates());
+    let built = build(state, &info, &mut *pool.candidates()).unwrap();
     pool.refused(&built.refused);
     built
 }
@@ -531,7 +531,7 @@ fn of_two_transactions_with_one_nonce_the_loser_leaves_its_pool_and_later_nonces
     assert!(answers.iter().all(|refusal| refusal.code().as_str() == "replacement_underpriced"));
     let info = BlockInfo { height: 1, timestamp_ms: NOW_MS, proposer: key(9).address() };
     let first = winner.clone().verify(&chain).unwrap();
-    state.apply(&build(&state, &info, &mut [first].into_iter()).outcome.changes);
+    state.apply(&build(&state, &info, &mut [first].into_iter()).unwrap().outcome.changes);
     for pool in &pools {
         pool.finalized(std::slice::from_ref(&winner), NOW_MS);
         assert_eq!(pool.get(&loser.hash()), None);

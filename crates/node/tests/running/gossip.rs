@@ -11,7 +11,7 @@ use soma_node::Node;
 use soma_node::localnet::{Localnet, Plan, account_name};
 use soma_node::settings::PeerSettings;
 use soma_protocol::{
-    Action, Amount, Candidates, ConsensusKey, Genesis, Hash, SecretKey, SignedTransaction,
+    Action, Amount, Candidates, ConsensusKey, Genesis, Hash, Ruleset, SecretKey, SignedTransaction,
     Transaction, action,
 };
 use soma_sdk::Client;
@@ -90,6 +90,7 @@ impl Validator {
             idle_block_ms: 500,
             join: Join::Replay,
             vote_unrecorded: false,
+            ruleset: Ruleset::WHOLE,
             keep_blocks: None,
         };
         let start = move || soma_engine::start(host, settings, Arc::new(Idle), Arc::new(Idle));

@@ -28,6 +28,8 @@ mod page;
 #[cfg(test)]
 mod proofs;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod why;

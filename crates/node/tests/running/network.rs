@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use soma_model::{Directions, Engine, KernelChoice, Score, Weights};
 use soma_node::localnet::{Localnet, OPERATOR, Plan};
 use soma_node::settings::PeerSettings;
-use soma_node::{ClientLimits, Node, NodeConfig};
+use soma_node::{ClientLimits, Node, NodeConfig, NodeError, NodeFailure};
 use soma_protocol::{Architecture, ConsensusKey, Params, Phase, SecretKey, TargetId};
 use soma_sdk::api::cursor::Cursor;
 use soma_sdk::events::Events;
@@ -160,13 +160,31 @@ impl Network {
 
     /// The same, with another configuration.
     pub(crate) async fn restart_with(&mut self, configure: impl FnOnce(&mut NodeConfig)) {
+        self.stop().await;
+        self.begin(configure).unwrap();
+    }
+
+    pub(crate) async fn stop(&mut self) {
         let node = self.node.take().unwrap();
         tokio::task::spawn_blocking(move || node.shutdown()).await.unwrap();
+    }
+
+    /// Starts the node again after a stop.
+    pub(crate) fn begin(
+        &mut self,
+        configure: impl FnOnce(&mut NodeConfig),
+    ) -> Result<(), NodeError> {
         let mut config = Self::config(&self.local);
         configure(&mut config);
-        let node = soma_node::start(config).unwrap();
+        let node = soma_node::start(config)?;
         self.client = Client::new(node.url()).unwrap();
         self.node = Some(node);
+        Ok(())
+    }
+
+    /// Why the node stopped by itself, once it has.
+    pub(crate) fn failure(&self) -> Option<NodeFailure> {
+        self.node.as_ref().unwrap().failure()
     }
 
     pub(crate) fn url(&self) -> &str {

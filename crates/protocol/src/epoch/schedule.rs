@@ -2,7 +2,7 @@
 //! the files it names. A step that takes longer the more models or stakers there are is a task.
 
 use crate::epoch::{beacon, lifecycle, seats, settlement, targets, tasks};
-use crate::governance::{migration, vote};
+use crate::governance::{migration, rules, vote};
 use crate::money::rent;
 use crate::read::ChainConfig;
 use crate::record::{Clock, Params, StakeTask, Task};
@@ -122,6 +122,7 @@ impl Transition<'_, '_> {
         let visit = lifecycle::task(self);
         rent::count_votes(self);
         migration::switch(self, beginning);
+        rules::switch(self, beginning);
         vote::tally(self, beginning);
         seats::elect(self, beginning);
         self.clock.epoch = beginning;

@@ -1,5 +1,6 @@
 //! Counting votes as an epoch begins, and carrying out proposals that passed.
 
+use super::rules;
 use crate::money::credit;
 use crate::record::{Change, Migration, OpenProposals, Params, Proposal, ProposalStatus};
 use crate::state::{Key, StateRead, load};
@@ -26,6 +27,7 @@ pub(crate) fn check(state: &dyn StateRead, change: &Change) -> Result<(), Reject
                 Some(field) => Err(Rejection::BadArchitecture { field: field.to_owned() }),
             }
         }
+        Change::Rules { version } => rules::check(state, *version),
     }
 }
 
@@ -126,6 +128,7 @@ fn carry_out(transition: &mut Transition<'_, '_>, proposal: &Proposal, beginning
                 ends,
             });
         }
+        Change::Rules { version } => return rules::carry_out(transition, *version, beginning),
     }
     true
 }

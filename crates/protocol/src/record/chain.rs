@@ -20,6 +20,29 @@ pub struct Network {
     pub operator: Option<Address>,
 }
 
+/// The version of the rules that blocks follow.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct RulesInForce {
+    /// The version that the next block follows.
+    pub version: u16,
+    /// The version that follows it, if one is scheduled.
+    pub next: Option<NextRules>,
+}
+
+/// A version of the rules that is scheduled.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct NextRules {
+    /// The version.
+    pub version: u16,
+    /// The epoch from which on blocks follow it. The block with which that epoch begins is the
+    /// last of the version before.
+    pub from: Epoch,
+}
+
 /// Epoch and phase.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,

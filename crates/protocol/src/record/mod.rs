@@ -14,7 +14,7 @@ mod verdict;
 mod proposal;
 mod task;
 
-pub use chain::{Account, Clock, Network, Supply};
+pub use chain::{Account, Clock, Network, NextRules, RulesInForce, Supply};
 pub use corpus::{Corpus, CorpusRoot};
 pub use epoch::{BeaconCommit, EpochRecord};
 pub use model::{
@@ -123,4 +123,5 @@ records! {
     QueuedStaker = 34, LivingCount = 35, LivingModel = 36, Tasks = 37 [NEAREST],
     Corpus = 38 permanent, StakeCount = 39 permanent, StakedPool = 40 permanent,
     Routes = 41, FileRoom = 42, DutyKeyHolder = 43 permanent, EndpointsRecord = 44,
+    RulesInForce = 45,
 }

@@ -194,6 +194,9 @@ params! {
     voting_epochs: u32 = 7, 30, 1 => 1_000_000;
     /// Epochs that a migration of the architecture takes, extended until enough models are ready.
     migration_epochs: u32 = 14, 3, 2 => 1_000_000;
+    /// Epochs from a vote for other rules until blocks follow them: the time in which whoever runs
+    /// a node installs software that executes them.
+    rules_notice_epochs: u32 = 7, 1, 1 => 1_000_000;
     /// Fee of every payment: of every transaction that is not a duty.
     base_fee: Amount = Amount(1_000), Amount(1_000), 0 => 1_000_000_000;
     /// Fee for every byte of a payment's weight, and of the records that it writes.

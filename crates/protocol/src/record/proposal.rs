@@ -32,6 +32,12 @@ pub enum Change {
         /// The new architecture.
         architecture: Architecture,
     },
+    /// The version of the rules, changed after a notice: the one after the version in force; or,
+    /// while that is scheduled, the one in force, which cancels it.
+    Rules {
+        /// The version.
+        version: u16,
+    },
 }
 
 /// Status of a proposal.

@@ -67,6 +67,8 @@ kinds! {
     network() = "network", [];
     /// [`Params`](crate::record::Params).
     params() = "params", [];
+    /// [`RulesInForce`](crate::record::RulesInForce).
+    rules() = "rules", [];
     /// [`Clock`](crate::record::Clock).
     clock() = "clock", [];
     /// [`Supply`](crate::record::Supply).

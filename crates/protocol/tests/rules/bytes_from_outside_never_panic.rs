@@ -251,8 +251,12 @@ fn any_action_on_rules() -> impl Strategy<Value = Action> {
         }
     });
     prop_oneof![
-        prop_oneof![parameter, architecture]
-            .prop_map(|change| Action::Propose(action::Propose { change })),
+        prop_oneof![
+            parameter,
+            architecture,
+            any::<u16>().prop_map(|version| Change::Rules { version })
+        ]
+        .prop_map(|change| Action::Propose(action::Propose { change })),
         (any::<u32>(), any::<bool>()).prop_map(|(proposal, approve)| Action::Vote(action::Vote {
             proposal: ProposalId(proposal),
             approve,

@@ -26,6 +26,8 @@ mod submissions_and_settlement;
 #[cfg(test)]
 mod the_documented_parameters_are_the_real_ones;
 #[cfg(test)]
+mod the_rules_change_at_an_epoch;
+#[cfg(test)]
 mod transactions_and_fees;
 #[cfg(test)]
 mod validators_and_seats;

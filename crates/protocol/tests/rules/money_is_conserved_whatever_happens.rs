@@ -569,7 +569,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "772f31c9ca706b0886810b0fe8fb2b8c9918bed3f17a7c61ad154e53f431b617",
+        "276b7c4de3a25f99195e8c4fbdf4156701795e8a9c5a726fe73c60ad266e2af7",
         "the bytes of states or events have changed"
     );
     let outcomes = [

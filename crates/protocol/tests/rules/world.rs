@@ -15,8 +15,8 @@ use soma_protocol::tally::Tally;
 use soma_protocol::{
     Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Endpoints, Epoch, Event,
     Genesis, GenesisAccount, GenesisModel, GenesisValidator, Hash, HeldFile, Key, MemoryState,
-    ModelId, Params, Phase, Receipt, Rejection, SecretKey, TargetId, Transaction, Validity,
-    Verdict, VerifiedTransaction, action, build, execute, read,
+    ModelId, Params, Phase, Receipt, Rejection, Ruleset, SecretKey, TargetId, Transaction,
+    Validity, Verdict, VerifiedTransaction, action, read,
 };
 
 use crate::library;
@@ -134,6 +134,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     /// Holdings after the last block.
     pub(crate) holdings: Holdings,
+    /// What blocks follow.
+    pub(crate) ruleset: Ruleset,
 }
 
 /// A manual network with one validator and two active models along the first two axes.
@@ -201,6 +203,7 @@ impl World {
             now_ms: genesis.timestamp_ms,
             events: Vec::new(),
             holdings,
+            ruleset: Ruleset::WHOLE,
         }
     }
 
@@ -237,8 +240,9 @@ impl World {
     /// with the same outcome. One that the block could not include has a receipt without a fee.
     pub(crate) fn execute(&mut self, transactions: &[VerifiedTransaction]) -> Vec<Receipt> {
         let block = self.next_block();
-        let built = build(&self.state, &block, &mut transactions.iter().cloned());
-        let outcome = execute(&self.state, &block, &built.included);
+        let built = self.ruleset.build(&self.state, &block, &mut transactions.iter().cloned());
+        let built = built.unwrap();
+        let outcome = self.ruleset.execute(&self.state, &block, &built.included);
         assert_eq!(outcome.as_ref(), Ok(&built.outcome));
         self.height = block.height;
         self.now_ms = block.timestamp_ms;

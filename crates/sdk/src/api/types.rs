@@ -34,6 +34,9 @@ pub struct Status {
     pub timestamp_ms: U64,
     /// Epoch and phase.
     pub clock: Clock,
+    /// The rules that blocks follow, and those that the node executes.
+    #[serde(default)]
+    pub rules: Rules,
     /// Models that are routed to targets.
     pub models_active: u32,
     /// Targets that accept submissions now.
@@ -67,6 +70,30 @@ pub struct Status {
     /// What its operator should know, the worst first.
     #[serde(default)]
     pub troubles: Vec<Trouble>,
+}
+
+/// The rules of a chain, and those that a node executes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rules {
+    /// The version that the next block follows.
+    pub version: u16,
+    /// The version that is scheduled, if there is one.
+    pub next: Option<NextRules>,
+    /// The oldest version that the node executes.
+    pub min: u16,
+    /// The newest version that the node executes.
+    pub max: u16,
+}
+
+/// A version of the rules that is scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NextRules {
+    /// The version.
+    pub version: u16,
+    /// The epoch from which on blocks follow it.
+    pub from_epoch: u32,
 }
 
 /// Something about a node that its operator should know.

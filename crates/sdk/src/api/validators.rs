@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use soma_protocol::record::Change;
 
+use crate::api::NextRules;
 use crate::api::text::{AddressText, HashText, U64};
 
 /// The state of a validator.
@@ -127,7 +128,8 @@ pub struct Proposal {
     pub id: u32,
     /// Who made it.
     pub proposer: AddressText,
-    /// What it would change: `change` is `parameter` or `architecture`, with its fields beside it.
+    /// What it would change: `change` is `parameter`, `architecture` or `rules`, with its fields
+    /// beside it.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub change: Change,
     /// Its state.
@@ -169,6 +171,10 @@ pub struct Governance {
     pub architecture: u32,
     /// The running migration, if there is one.
     pub migration: Option<Migration>,
+    /// The version of the rules in force.
+    pub rules: u16,
+    /// The version that is scheduled, if there is one.
+    pub next_rules: Option<NextRules>,
     /// Rent price of one MiB for one epoch, in base units.
     pub rent_price: U64,
     /// Bytes of the files of all models: of each the longest, in use or committed.

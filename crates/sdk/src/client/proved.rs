@@ -4,7 +4,9 @@
 use soma_codes::Code;
 use soma_proof::Header;
 use soma_protocol::record::EpochRecord;
-use soma_protocol::{Address, Epoch as EpochId, ModelId, StateRead, TargetId, hex, read};
+use soma_protocol::{
+    Address, Epoch as EpochId, ModelId, RULES, RulesRange, StateRead, TargetId, hex, read,
+};
 
 use super::Client;
 use crate::answers;
@@ -126,7 +128,10 @@ impl Client {
         verifier: &Verifier,
         said: Status,
     ) -> Result<Status, SdkError> {
-        let (clock, header) = self.proved_at(verifier, answers::clock).await?;
+        let executed = RulesRange { min: said.rules.min, max: said.rules.max };
+        let answer =
+            |state: &dyn StateRead| (answers::clock(state), answers::rules(state, executed));
+        let ((clock, rules), header) = self.proved_at(verifier, answer).await?;
         Ok(Status {
             chain_id: Text(verifier.chain()),
             height: Text(header.height),
@@ -134,6 +139,7 @@ impl Client {
             state_root: Text(header.state_root),
             timestamp_ms: Text(header.timestamp_ms),
             clock,
+            rules,
             ..said
         })
     }
@@ -167,8 +173,8 @@ impl Client {
         Ok(Account { height: Text(header.height), models, ..account })
     }
 
-    /// The architecture, the migration and the prices as they are proved; the rest is what the node
-    /// says: the proposals, what a seat needs, and which models are ready to migrate.
+    /// The architecture, the migration, the rules and the prices as they are proved; the rest is
+    /// what the node says: the proposals, what a seat needs, and which models are ready to migrate.
     pub(super) async fn proved_governance(
         &self,
         verifier: &Verifier,
@@ -176,9 +182,11 @@ impl Client {
     ) -> Result<Governance, SdkError> {
         let answer = |state: &dyn StateRead| {
             let number = read::architecture_number(state);
-            (number, read::migration(state), read::rent_price(state), read::file_room(state))
+            let (migration, rent_price) = (read::migration(state), read::rent_price(state));
+            let rules = answers::rules(state, RULES);
+            (number, migration, rent_price, read::file_room(state), rules)
         };
-        let (architecture, migration, rent_price, files_bytes) =
+        let (architecture, migration, rent_price, files_bytes, in_force) =
             self.proved(verifier, answer).await?;
         let needed = self.params().await?.models_per_target;
         let ready = said.migration.map_or(Vec::new(), |migration| migration.ready);
@@ -190,7 +198,16 @@ impl Client {
             architecture: migration.architecture,
         });
         let (rent_price, files_bytes) = (rent_price.into(), files_bytes.into());
-        Ok(Governance { architecture, migration, rent_price, files_bytes, ..said })
+        let (rules, next_rules) = (in_force.version, in_force.next);
+        Ok(Governance {
+            architecture,
+            migration,
+            rules,
+            next_rules,
+            rent_price,
+            files_bytes,
+            ..said
+        })
     }
 
     /// The targets of an epoch.

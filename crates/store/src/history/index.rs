@@ -206,7 +206,10 @@ fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
         | Event::RentPriceChanged { .. }
         | Event::MigrationBegan { .. }
         | Event::MigrationExtended { .. }
-        | Event::ArchitectureSwitched { .. } => subjects.push(Subject::Governance),
+        | Event::ArchitectureSwitched { .. }
+        | Event::RulesScheduled { .. }
+        | Event::RulesCancelled { .. }
+        | Event::RulesChanged { .. } => subjects.push(Subject::Governance),
         _ => {}
     }
     Ok(subjects)

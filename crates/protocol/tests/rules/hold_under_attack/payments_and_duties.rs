@@ -65,7 +65,7 @@ fn whoever_cannot_pay_for_a_transaction_makes_the_block_invalid() {
     let InvalidBlock::Inadmissible { hash, rejection } = invalid else { panic!("{invalid}") };
     assert_eq!(hash, block[1].hash());
     assert_eq!(rejection.code().as_str(), "insufficient_balance");
-    let built = build(&world.state, &world.next_block(), &mut block.into_iter());
+    let built = build(&world.state, &world.next_block(), &mut block.into_iter()).unwrap();
     assert_eq!(built.included, [spend], "a proposer leaves it out");
 }
 
@@ -257,7 +257,7 @@ fn payments_leave_a_quarter_of_every_block_to_duties() {
     let fitting = usize::try_from(KIND_WEIGHT_MAX / block[0].weight()).unwrap();
     let duty = sign(&world, VALIDATOR, world.transaction(VALIDATOR, commit_beacon(&world, 1)));
     block.push(duty.clone());
-    let built = build(&world.state, &world.next_block(), &mut block.clone().into_iter());
+    let built = build(&world.state, &world.next_block(), &mut block.clone().into_iter()).unwrap();
     let weight: u64 = built.included.iter().map(VerifiedTransaction::weight).sum();
     assert!(weight <= BLOCK_WEIGHT_MAX);
     assert_eq!(built.included.last(), Some(&duty));
