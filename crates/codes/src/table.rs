@@ -150,8 +150,7 @@ client! {
         "The architecture is outside its bounds, or a chunk is longer than the longest data.",
         "see the bounds in docs/protocol.md";
     BadRules = "bad_rules", Rejected:
-        "Validators vote for the rules that come next; while those are scheduled, a vote for the \
-         rules in force cancels them.",
+        "A vote names the next rules, or those in force, which cancels what is scheduled.",
         "propose the version that the message names";
     NoSuchArchitecture = "no_such_architecture", Rejected:
         "Weights are accepted for the current architecture, and during a migration for the next.",
@@ -498,14 +497,11 @@ client! {
         "The node votes for a validator, but has neither the key of its account nor its duty key.",
         "name the node's key with `soma validator duty-key`, or give the node the right one";
     KeyRunsTwice = "key_runs_twice", Failed:
-        "Two nodes run with one consensus key. Validators let one of them vote; if both voted, the \
-         stake would be lost.",
+        "Two nodes run with one consensus key. Validators let only one of them vote.",
         "stop one of the two at once, and delete its key";
     NoLeases = "no_leases", Failed:
-        "The node has a seat and does not vote, because too few of the other validators let it: \
-         they do not answer, or have let another node vote with its key a moment ago.",
-        "wait a few seconds; if it lasts, see which validators are connected (`soma doctor`), and \
-         whether another node runs with the key";
+        "The node has a seat and does not vote: too few of the other validators let it.",
+        "wait some seconds; then see `soma doctor`, and whether another node runs with the key";
     ClockWrong = "clock_wrong", Failed:
         "The clock of this machine differs from those of the other nodes.",
         "synchronize the clock with NTP";
@@ -529,11 +525,9 @@ client! {
     RulesUnknown = "rules_unknown", Upgrade:
         "The network follows rules that this software does not execute, or will soon. A node stops \
          after the last block that it executes; nothing is lost.",
-        "install a newer release and start the node again, before that epoch if it has not begun; \
-         `soma --version` says which rules a release executes";
+        "install a newer release and start it; `soma --version` says which rules it executes";
     RulesOutdated = "rules_outdated", Upgrade:
-        "The blocks that this node executes next follow rules that this software no longer \
-         executes.",
+        "The next blocks follow rules that this software no longer executes.",
         "move the folder `chain` aside and start the node with --join state, or run an older \
          release until the node has caught up";
     NodeStopped = "node_stopped", Failed:

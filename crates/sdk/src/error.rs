@@ -265,6 +265,7 @@ impl Coded for SdkError {
             Self::Unproved { reason: Unproved::Block { .. } | Unproved::Handover(_), .. } => {
                 Code::BlockNotCertified
             }
+            Self::Unproved { reason: Unproved::Format { .. }, .. } => Code::RulesUnknown,
             Self::Unproved { .. } => Code::AnswerUnproved,
             Self::Genesis(_) => Code::InvalidGenesis,
             Self::WrongHash { .. } => Code::WrongHash,

@@ -1,5 +1,5 @@
-//! What a validator sent that runs twice by mistake. It judges by the rule of the protocol, and sees
-//! every vote, whoever receives it.
+//! What a validator sent that runs twice by mistake. It judges by the rule of the protocol, and
+//! sees every vote, whoever receives it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -10,8 +10,8 @@
 //!
 //! Reading order: what a network is made of (`genesis`, `plant`, `mempool`, `network`), who acts
 //! (`actors`, `adversary`, `attackers`, `honest`), what is checked (`promises`, `offers`,
-//! `checker`, `evidence`, `ballots`), how it runs (`node`, `cluster`), what goes wrong (`faults`), and one
-//! history from start to end (`scenario`).
+//! `checker`, `evidence`, `ballots`), how it runs (`node`, `cluster`), what goes wrong (`faults`),
+//! and one history from start to end (`scenario`).
 
 pub mod violation;
 pub mod genesis;

@@ -232,7 +232,7 @@ impl Leases {
         is_own || self.held().heard.iter().any(|heard| statement.is_covered_by(heard))
     }
 
-    /// Hears what another process with this key said, as its signature proves.
+    /// Takes what another process with this key said, as its signature proves.
     pub(crate) fn hear(&self, through: ConsensusKey, presence: &Presence) {
         let Statement { process, started_ms, now_ms, last } = presence.statement;
         if process == self.process.number || presence.key != self.me {
@@ -454,7 +454,7 @@ mod tests {
         }
 
         /// Another process with the key, which has voted there, says so this long after the start.
-        fn hears(&self, last: VotePlace, after_ms: u64) {
+        fn told(&self, last: VotePlace, after_ms: u64) {
             let now_ms = 1_000_000 + after_ms;
             let statement = Statement { process: 41, started_ms: 0, now_ms, last };
             let presence = Presence::sign(&private_key(&key()), &CHAIN, statement);
@@ -512,13 +512,13 @@ mod tests {
         node.granted(&[0, 1], TERM);
         let record = &node.leases.process.record;
         record.note(VotePlace { term: TERM, view: 20 }).unwrap();
-        node.hears(VotePlace { term: TERM, view: 20 }, 0);
+        node.told(VotePlace { term: TERM, view: 20 }, 0);
         assert!(node.votes(), "the process before it, whose last vote is recorded");
-        node.hears(VotePlace { term: TERM, view: 21 }, 0);
+        node.told(VotePlace { term: TERM, view: 21 }, 0);
         assert!(!node.votes());
         let may_vote = |term| node.leases.may_vote(term, &seat());
         assert!(!may_vote(TERM) && may_vote(TERM + 1));
-        node.hears(VotePlace { term: TERM, view: 22 }, 10_001);
+        node.told(VotePlace { term: TERM, view: 22 }, 10_001);
         assert!(!may_vote(TERM + 1) && may_vote(TERM + 2), "it is alive");
         let seen = node.leases.key_use();
         assert_eq!(seen.other.map(|other| other.process), Some(41));
@@ -531,7 +531,7 @@ mod tests {
         node.granted(&[0, 1], TERM);
         node.leases.process.record.note(VotePlace { term: TERM, view: 20 }).unwrap();
         for view in 0..=20 {
-            node.hears(VotePlace { term: TERM, view }, 0);
+            node.told(VotePlace { term: TERM, view }, 0);
         }
         assert!(node.votes());
         assert_eq!(node.leases.key_use().other, None, "it said so before this one started");

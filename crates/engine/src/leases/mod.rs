@@ -5,8 +5,9 @@
 //! hold as many. What processes say about themselves, signed by their key, is passed on: a process
 //! whose record of votes is older than what its key has signed elsewhere learns of it.
 //!
-//! `pace` has the times, `presence` is what a process says, `messages` how it travels, `witness` what a node grants to
-//! others, `holder` what it holds itself, `carrier` the task between these and the network.
+//! `pace` has the times, `presence` is what a process says, `messages` how it travels, `witness`
+//! what a node grants to others, `holder` what it holds itself, `carrier` the task between these
+//! and the network.
 
 pub(crate) mod pace;
 pub(crate) mod presence;

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_hears_what_others_with_its_key_said_and_nothing_is_kept_of_strangers() {
+    fn a_process_hears_what_others_with_its_key_said_and_nothing_is_kept_of_others() {
         let mut witness = witness();
         witness.hear(presence(1, 7, 50));
         witness.hear(presence(1, 7, 40));
@@ -199,8 +199,8 @@ mod tests {
         let answer = claim(&mut witness, 49, secs(80));
         let others: Vec<_> = answer.others.iter().map(|it| it.statement.process).collect();
         assert_eq!(others, [48, 30], "and whoever voted last");
-        let stranger = Claim { number: 1, presence: presence(9, 1, 1) };
-        assert_eq!(witness.claim(stranger, 3, secs(41)), None);
+        let unseated = Claim { number: 1, presence: presence(9, 1, 1) };
+        assert_eq!(witness.claim(unseated, 3, secs(41)), None);
         witness.hear(presence(9, 1, 1));
         assert!(!witness.is_news(&presence(9, 1, 1), secs(41)));
         assert_eq!(witness.keys.len(), 1);
