@@ -14,11 +14,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use self::fault::Faults;
 use self::journal::Journal;
 use self::load::Load;
-use self::network::Network;
+use self::network::{NODES, Network};
 use self::run::Run;
 use crate::hosts::host::Shaper;
+use crate::hosts::node::Node;
 use crate::hosts::sandbox;
 
 /// Keys that pay; the others are for models and submissions.
@@ -35,6 +37,8 @@ pub(crate) struct Arguments {
     soma: PathBuf,
     json: bool,
     log: Option<PathBuf>,
+    /// Kinds of faults.
+    faults: Vec<&'static str>,
 }
 
 impl Arguments {
@@ -43,7 +47,8 @@ impl Arguments {
         mut words: impl Iterator<Item = String>,
     ) -> Result<Self, String> {
         let soma = root.join("target/release/soma");
-        let mut arguments = Self { minutes: 0, seed: None, soma, json: false, log: None };
+        let faults = fault::KINDS.to_vec();
+        let mut arguments = Self { minutes: 0, seed: None, soma, json: false, log: None, faults };
         while let Some(flag) = words.next() {
             let mut value = || words.next().ok_or(format!("{flag} needs a value"));
             let number = |text: String| {
@@ -54,6 +59,7 @@ impl Arguments {
                 "--seed" => arguments.seed = Some(number(value()?)?),
                 "--soma" => arguments.soma = PathBuf::from(value()?),
                 "--log" => arguments.log = Some(PathBuf::from(value()?)),
+                "--faults" => arguments.faults = kinds(&value()?)?,
                 "--json" => arguments.json = true,
                 _ => return Err(format!("unknown argument `{flag}`")),
             }
@@ -63,6 +69,15 @@ impl Arguments {
         }
         Ok(arguments)
     }
+}
+
+/// The kinds that a list names.
+fn kinds(list: &str) -> Result<Vec<&'static str>, String> {
+    let kind = |name: &str| {
+        let kind = fault::KINDS.into_iter().find(|kind| *kind == name);
+        kind.ok_or_else(|| format!("there is no fault `{name}`, only {}", fault::KINDS.join(", ")))
+    };
+    list.split(',').map(kind).collect()
 }
 
 /// Runs it; the exit status is 1 after a violation.
@@ -75,11 +90,8 @@ fn inside(root: &Path, arguments: &Arguments) -> Result<bool, String> {
     let seed = arguments.seed.unwrap_or_else(|| {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
     });
-    let soma = &arguments.soma;
-    let soma = soma.canonicalize().map_err(|error| {
-        format!("{}: {error}\nhint: cargo build --release, or --soma PATH", soma.display())
-    })?;
-    let logs = root.join("target/chaos");
+    let soma = sandbox::program(&arguments.soma)?;
+    let logs = root.join(format!("target/chaos/{seed}"));
     let made = std::fs::remove_dir_all(&logs).or_else(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Ok(()),
         _ => Err(error),
@@ -97,9 +109,10 @@ fn inside(root: &Path, arguments: &Arguments) -> Result<bool, String> {
     let mut network = Network::create(&soma, &logs)?;
     network.start()?;
     journal.event("network", "all nodes finalize blocks");
-    let urls: Vec<String> = network.nodes.iter().map(hosts_url).collect();
+    let urls: Vec<String> = network.nodes.iter().map(Node::url).collect();
     let load = Load::start(&soma, &network.keys[..PAYERS], &network.addresses[PAYERS], &urls);
-    let mut run = Run::new(network, journal, load, shaper, seed);
+    let faults = Faults::new(seed, NODES, arguments.faults.clone());
+    let mut run = Run::new(network, journal, load, shaper, faults);
     match run.all(Duration::from_secs(60 * arguments.minutes)) {
         Ok(()) => Ok(true),
         Err(violation) => {
@@ -113,10 +126,6 @@ fn inside(root: &Path, arguments: &Arguments) -> Result<bool, String> {
             Ok(false)
         }
     }
-}
-
-fn hosts_url(node: &crate::hosts::node::Node) -> String {
-    node.url()
 }
 
 #[cfg(test)]
@@ -134,7 +143,15 @@ mod tests {
         let arguments = parse("--minutes 3 --seed 7 --json --log a.jsonl").unwrap();
         assert_eq!((arguments.minutes, arguments.seed, arguments.json), (3, Some(7), true));
         assert_eq!(arguments.soma, Path::new("/root/target/release/soma"));
-        for wrong in ["--seed 7", "--minutes", "--minutes x", "--minutes 3 --what"] {
+        assert_eq!(arguments.faults, super::fault::KINDS);
+        assert_eq!(parse("--minutes 1 --faults cut,clock").unwrap().faults, ["cut", "clock"]);
+        for wrong in [
+            "--seed 7",
+            "--minutes 3 --faults all",
+            "--minutes",
+            "--minutes x",
+            "--minutes 3 --what",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

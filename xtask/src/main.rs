@@ -20,13 +20,15 @@ mod tidy;
 mod hosts;
 
 mod chaos;
+mod guide;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
   tidy      check layers, manifests, sources, wording and links
   features  check that third-party features do not depend on which crate is built
+  guide     follow the operators' guide on hosts of their own: [--soma PATH]
   chaos     run a network on hosts of their own under faults, and check what it promises
-            --minutes N [--seed S] [--soma PATH] [--json] [--log FILE]";
+            --minutes N [--seed S] [--faults KIND,..] [--soma PATH] [--json] [--log FILE]";
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
@@ -34,6 +36,12 @@ fn main() -> ExitCode {
     let faults = match words.next().as_deref() {
         Some("tidy") => tidy::check(root),
         Some("features") => features::check(root),
+        Some("guide") => {
+            return match guide::Arguments::parse(root, words) {
+                Ok(arguments) => guide::guide(root, &arguments),
+                Err(error) => usage(&error),
+            };
+        }
         Some("chaos") => {
             return match chaos::Arguments::parse(root, words) {
                 Ok(arguments) => chaos::chaos(root, &arguments),

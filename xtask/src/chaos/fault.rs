@@ -43,6 +43,9 @@ impl fmt::Display for Fault {
     }
 }
 
+/// The kinds of faults, by their names as arguments.
+pub(crate) const KINDS: [&str; 7] = ["cut", "slow", "kill", "pause", "disk", "clock", "restore"];
+
 /// A fault of one host, some time after the fault before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Planned {
@@ -59,29 +62,33 @@ pub(crate) struct Planned {
 pub(crate) struct Faults {
     rng: Rng,
     hosts: usize,
+    /// Some of [`KINDS`].
+    kinds: Vec<&'static str>,
 }
 
 impl Faults {
-    pub(crate) const fn new(seed: u64, hosts: usize) -> Self {
-        Self { rng: Rng::new(seed), hosts }
+    /// Faults of these kinds, of which there must be one.
+    pub(crate) const fn new(seed: u64, hosts: usize, kinds: Vec<&'static str>) -> Self {
+        Self { rng: Rng::new(seed), hosts, kinds }
     }
 
     pub(crate) fn draw(&mut self) -> Planned {
         let rng = &mut self.rng;
         let after = Duration::from_millis(rng.range(1_000..10_000));
         let host = usize::try_from(rng.range(0..self.hosts as u64)).unwrap_or(0);
-        let (fault, seconds) = match rng.range(0..8) {
-            0 | 1 => (Fault::Cut, 3..25),
-            2 => {
+        let kind = rng.range(0..self.kinds.len() as u64);
+        let (fault, seconds) = match self.kinds[usize::try_from(kind).unwrap_or(0)] {
+            "cut" => (Fault::Cut, 3..25),
+            "slow" => {
                 let delay_ms = rng.range(50..500);
                 let (loss_percent, rate_kbit) = (rng.range(1..20), rng.range(128..1_024));
                 (Fault::Slow(Slow { delay_ms, loss_percent, rate_kbit }), 8..30)
             }
-            3 => (Fault::Kill, 1..20),
-            4 => (Fault::Pause, 2..20),
-            5 => (Fault::FullDisk, 5..15),
-            6 => (Fault::Clock { offset_ms: offset_ms(rng) }, 5..25),
-            _ => (Fault::Restore { keeps_votes: rng.coin() }, 1..6),
+            "pause" => (Fault::Pause, 2..20),
+            "disk" => (Fault::FullDisk, 5..15),
+            "clock" => (Fault::Clock { offset_ms: offset_ms(rng) }, 5..25),
+            "restore" => (Fault::Restore { keeps_votes: rng.coin() }, 1..6),
+            _ => (Fault::Kill, 1..20),
         };
         let lasts = Duration::from_secs(rng.range(seconds));
         Planned { after, host, fault, lasts }
@@ -90,7 +97,8 @@ impl Faults {
 
 /// Between half a second and a day, ahead or behind, as likely small as large.
 fn offset_ms(rng: &mut Rng) -> i64 {
-    let magnitude = [500, 5_000, 60_000, 3_600_000, 86_400_000][rng.range(0..5) as usize];
+    let magnitudes = [500, 5_000, 60_000, 3_600_000, 86_400_000];
+    let magnitude = magnitudes[usize::try_from(rng.range(0..5)).unwrap_or(0)];
     let magnitude = i64::try_from(rng.range(magnitude / 2..magnitude + 1)).unwrap_or(0);
     if rng.coin() { magnitude } else { -magnitude }
 }
@@ -157,12 +165,12 @@ impl Budget {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Budget, Fault, Faults, Planned};
+    use super::{Budget, Fault, Faults, KINDS, Planned};
 
     #[test]
     fn a_seed_draws_the_same_faults_and_another_seed_others() {
         let drawn = |seed| -> Vec<Planned> {
-            let mut faults = Faults::new(seed, 6);
+            let mut faults = Faults::new(seed, 6, KINDS.to_vec());
             (0..50).map(|_| faults.draw()).collect()
         };
         assert_eq!(drawn(7), drawn(7));
@@ -171,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_hits_every_host() {
-        let mut faults = Faults::new(1, 6);
+        let mut faults = Faults::new(1, 6, KINDS.to_vec());
         let kind = |fault: Fault| std::mem::discriminant(&fault);
         let mut seen = Vec::new();
         for _ in 0..2_000 {
@@ -187,7 +195,7 @@ mod tests {
     #[test]
     fn never_more_validators_are_out_than_the_network_must_survive() {
         for (validators, most) in [(1, 0), (3, 0), (4, 1), (6, 1), (7, 2), (10, 3)] {
-            let mut faults = Faults::new(validators as u64, validators + 2);
+            let mut faults = Faults::new(9, validators + 2, KINDS.to_vec());
             let mut budget = Budget::new(validators);
             assert_eq!(budget.most(), most);
             let mut out = BTreeSet::new();

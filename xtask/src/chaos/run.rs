@@ -82,12 +82,22 @@ pub(crate) struct Run {
     last_fault: Duration,
     compared: Duration,
     grew: Duration,
+    /// When each node was last in step or hit by a fault.
+    kept_step: [Duration; NODES],
     /// The most memory of a process, in bytes.
     memory_bytes: u64,
     counts: [u64; 2],
 }
 
 type Step<T = ()> = Result<T, Violation>;
+
+/// What a status says, in a line.
+fn summary(status: &Json) -> String {
+    let codes = status.get("troubles").list().iter().map(|trouble| trouble.get("code").text());
+    let codes = codes.collect::<Vec<_>>().join(", ");
+    let (height, peers) = (status.get("height").text(), status.get("peers").text());
+    format!("block {height}, {peers} peers, {codes}")
+}
 
 /// A failure of this machine, not of the network: it ends the run as well.
 fn failed(error: String) -> Violation {
@@ -100,9 +110,8 @@ impl Run {
         journal: Journal,
         load: Load,
         shaper: Shaper,
-        seed: u64,
+        mut faults: Faults,
     ) -> Self {
-        let mut faults = Faults::new(seed, NODES);
         let waiting = (0..WAITING).map(|_| faults.draw()).collect();
         let now = journal.now();
         Self {
@@ -119,6 +128,7 @@ impl Run {
             last_fault: now,
             compared: now,
             grew: now,
+            kept_step: [now; NODES],
             memory_bytes: 0,
             counts: [0; 2],
         }
@@ -158,6 +168,7 @@ impl Run {
             return Err(Violation::new("", what));
         }
         self.end_faults(&statuses)?;
+        self.keep_step(&statuses)?;
         if self.journal.now() > self.compared + COMPARE {
             self.compared = self.journal.now();
             self.compare(&statuses)?;
@@ -257,19 +268,37 @@ impl Run {
             {
                 self.in_step(&active, healed, status)?;
             } else if now > healed + IN_STEP_MAX {
-                let status = statuses[host].as_ref();
-                let height = status.and_then(|status| status.get("height").integer());
+                let said = statuses[host].as_ref().map_or_else(|| "nothing".to_owned(), summary);
                 let what = format!(
-                    "{} s after \"{}\" ended it is not in step: at height {height:?}, the network \
-                     at {}; it says {:?}",
+                    "{} s after the fault \"{}\" it is not in step; the network is at block {}, \
+                     the node says {said}",
                     IN_STEP_MAX.as_secs(),
                     active.planned.fault,
                     self.checker.height(),
-                    active.said,
                 );
                 return Err(Violation::new(&self.network.nodes[host].host.name, what));
             } else {
                 self.active.push(active);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nodes that no fault hits stay in step, also those that were in step again a moment ago.
+    fn keep_step(&mut self, statuses: &[Option<Json>]) -> Step {
+        let now = self.journal.now();
+        for (host, status) in statuses.iter().enumerate() {
+            let is_hit = self.active.iter().any(|active| active.planned.host == host);
+            if is_hit || status.as_ref().is_some_and(|status| self.is_in_step(status, 0)) {
+                self.kept_step[host] = now;
+            } else if now > self.kept_step[host] + STILL_MAX {
+                let said = status.as_ref().map_or_else(|| "nothing".to_owned(), summary);
+                let (seconds, height) = (STILL_MAX.as_secs(), self.checker.height());
+                let what = format!(
+                    "is not in step for {seconds} s without a fault; the network is at block \
+                     {height}, the node says {said}"
+                );
+                return Err(Violation::new(&self.network.nodes[host].host.name, what));
             }
         }
         Ok(())

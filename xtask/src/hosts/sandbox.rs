@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use super::words;
@@ -66,9 +66,9 @@ fn outside(tools: &[Tool]) -> Result<ExitStatus, String> {
     let allowed = unshare()?.args(["--", "true"]).output().map_err(|error| error.to_string())?;
     if !allowed.status.success() {
         return Err(format!(
-            "this needs the right to make namespaces: {}\nhint: run it as root, for example with \
-             `sudo` and `target/debug/xtask` in place of `cargo xtask`, or allow user namespaces \
-             (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)",
+            "this needs the right to make namespaces: {}\nhint: run it as root (`sudo \
+             target/debug/xtask` in place of `cargo xtask`), or allow user namespaces (sysctl \
+             kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)",
             String::from_utf8_lossy(&allowed.stderr).trim_end()
         ));
     }
@@ -134,6 +134,13 @@ fn prepare() -> Result<(), String> {
     words(&format!("ip address add {OBSERVER} dev {BRIDGE}"))?;
     words(&format!("ip link set {BRIDGE} up"))?;
     Ok(())
+}
+
+/// The program that is tested, wherever it runs.
+pub(crate) fn program(soma: &Path) -> Result<PathBuf, String> {
+    soma.canonicalize().map_err(|error| {
+        format!("{}: {error}\nhint: cargo build --release, or --soma PATH", soma.display())
+    })
 }
 
 /// Gives names to addresses, for all hosts.
