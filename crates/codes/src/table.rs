@@ -498,7 +498,7 @@ client! {
         "stop one of the two at once, and delete its key";
     ClockWrong = "clock_wrong", Failed:
         "The clock of this machine differs from those of the other nodes.",
-        "synchronize the clock with NTP";
+        "synchronize the clock with NTP, then restart the node";
     Behind = "behind", Failed:
         "The node has not executed all finalized blocks yet.",
         "wait until it has caught up";
