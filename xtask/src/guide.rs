@@ -1,5 +1,5 @@
 //! Follows docs/guides/start-a-network.md on hosts of their own: three operators make a network and
-//! go on to the first target that is paid, a fourth joins, and moves to another host. The commands
+//! compete until the first target is paid, a fourth joins, and moves to another host. The commands
 //! are those of the guide; names are resolved, addresses differ, and nothing is shared but files
 //! that somebody sends.
 
@@ -38,7 +38,10 @@ const PARAMETERS: &str = "[params]\nepoch_ms = 45000\ngain_min_q32 = 0\n";
 const START_IN: &str = "20";
 
 /// How long a step may take, from key to key on a machine that does other work as well.
-const STEP_MAX: Duration = Duration::from_secs(600);
+const STEP_MAX: Duration = Duration::from_secs(400);
+
+/// Lines of a log that a failure shows.
+const SAID_LINES: usize = 20;
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +84,8 @@ struct World {
     hosts: Vec<Host>,
     /// The node of each host.
     nodes: Vec<Option<Child>>,
+    /// Other commands that run in the background, each with its host.
+    commands: Vec<(usize, Child)>,
     begun: Instant,
 }
 
@@ -97,7 +102,7 @@ impl World {
         sandbox::name(&names)?;
         let nodes = hosts.iter().map(|_| None).collect();
         let begun = Instant::now();
-        Ok(Self { root: root.to_owned(), soma, guide, hosts, nodes, begun })
+        Ok(Self { root: root.to_owned(), soma, guide, hosts, nodes, commands: Vec::new(), begun })
     }
 
     #[expect(clippy::print_stdout, reason = "the steps are the result of the command")]
@@ -174,12 +179,7 @@ impl World {
                 self.tell(what);
                 return Ok(answer);
             }
-            let mut nodes = self.nodes.iter_mut().enumerate();
-            let ended = nodes.find_map(|(host, node)| {
-                let status = node.as_mut()?.try_wait().ok()??;
-                Some((host, format!("its node ended ({status})")))
-            });
-            let (host, why) = match ended {
+            let (host, why) = match self.ended() {
                 Some(ended) => ended,
                 None if begun.elapsed() > STEP_MAX => (0, "it takes too long".to_owned()),
                 None => {
@@ -187,11 +187,27 @@ impl World {
                     continue;
                 }
             };
-            let log = fs::read_to_string(self.hosts[host].dir.join("log")).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            let last = lines[lines.len().saturating_sub(20)..].join("\n");
-            return Err(format!("in vain: {what}: {}: {why}\n{last}", HOSTS[host].0));
+            let said = |name: &str| {
+                let log = fs::read_to_string(self.hosts[host].dir.join(name)).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                lines[lines.len().saturating_sub(SAID_LINES)..].join("\n")
+            };
+            let (name, log, said) = (HOSTS[host].0, said("log"), said("said"));
+            return Err(format!("in vain: {what}: {name}: {why}\n{log}\n{said}"));
         }
+    }
+
+    /// The first host whose node ended, or whose command failed.
+    fn ended(&mut self) -> Option<(usize, String)> {
+        let mut nodes = self.nodes.iter_mut().enumerate();
+        let node = nodes.find_map(|(host, node)| Some((host, node.as_mut()?.try_wait().ok()??)));
+        let mut commands = self.commands.iter_mut();
+        let command = commands.find_map(|(host, command)| {
+            let status = command.try_wait().ok()??;
+            (!status.success()).then_some((*host, status))
+        });
+        let (host, status) = node.or(command)?;
+        Some((host, format!("its node or command ended ({status})")))
     }
 
     fn height(&self, host: usize) -> Option<u64> {
@@ -248,13 +264,12 @@ impl World {
         self.run(1, &format!("soma model register owl {key}"))?;
         let publish = format!("soma model publish owl.safetensors --domain {data} {key}");
         let submit = format!("soma submit {data} {key} --url http://carol.example.org:8645");
-        let mut running = Vec::new();
         for (host, script) in [(1, publish), (2, submit)] {
             let mut shell = self.shell(host, &script);
             shell.stdin(Stdio::null()).stdout(Stdio::null());
             let log = fs::File::create(self.hosts[host].dir.join("said"));
             let child = shell.stderr(log.map_err(|error| error.to_string())?).spawn();
-            running.push(child.map_err(|error| error.to_string())?);
+            self.commands.push((host, child.map_err(|error| error.to_string())?));
         }
         self.tell("a model is registered, and data is submitted");
         let address = self.hosts[0].address.clone();
@@ -268,9 +283,9 @@ impl World {
             paid.get("id").text(),
             paid.get("epoch").text()
         ));
-        for child in &mut running {
+        for (_, mut command) in self.commands.drain(..) {
             // The submitter would continue to the end of the epoch after.
-            let _ended = child.kill().and_then(|()| child.wait());
+            let _ended = command.kill().and_then(|()| command.wait());
         }
         Ok(())
     }

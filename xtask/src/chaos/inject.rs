@@ -13,8 +13,8 @@ use crate::hosts::words;
 /// What fills a disk.
 const BALLAST: &str = "ballast";
 
-/// A clock that is set back by more needs a restart of the node.
-const SET_BACK_MS_MAX: i64 = 30_000;
+/// A clock that was wrong by more needs a restart of the node.
+const WRONG_MS_MAX: i64 = 30_000;
 
 /// Makes `fault` happen; returns what did: without an older copy, none is restored, but one is made
 /// for the next time.
@@ -47,9 +47,9 @@ pub(crate) fn heal(node: &mut Node, fault: Fault) -> Result<(), String> {
         Fault::Pause => node.signal("CONT")?,
         Fault::Clock { offset_ms } => {
             set_clock(node, 0)?;
-            // As the hint of `clock_wrong` says: the consensus library plans by the wall clock, and
-            // waits for what it has planned until the clock is there again.
-            if offset_ms > SET_BACK_MS_MAX {
+            // As the hint of `clock_wrong` says: what the node has planned by a wrong clock, it
+            // still waits for when the clock is right.
+            if offset_ms.abs() > WRONG_MS_MAX {
                 node.kill()?;
             }
         }

@@ -19,6 +19,10 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Time between two comparisons of blocks and validators.
 const COMPARE: Duration = Duration::from_secs(10);
 
+/// A longer pause between two looks is this machine's: faults lasted longer than they should, and
+/// what the nodes did meanwhile proves nothing.
+const ASLEEP_MAX: Duration = Duration::from_secs(45);
+
 /// How long the network may stand still while it must survive.
 const STILL_MAX: Duration = Duration::from_secs(90);
 
@@ -82,6 +86,8 @@ pub(crate) struct Run {
     last_fault: Duration,
     compared: Duration,
     grew: Duration,
+    /// The last look.
+    looked: Duration,
     /// When each node was last in step or hit by a fault.
     kept_step: [Duration; NODES],
     /// The most memory of a process, in bytes.
@@ -128,6 +134,7 @@ impl Run {
             last_fault: now,
             compared: now,
             grew: now,
+            looked: now,
             kept_step: [now; NODES],
             memory_bytes: 0,
             counts: [0; 2],
@@ -156,6 +163,12 @@ impl Run {
     /// One look at all nodes.
     fn step(&mut self) -> Step {
         std::thread::sleep(LOOK);
+        let asleep = self.journal.now() - self.looked;
+        if asleep > ASLEEP_MAX {
+            let what = format!("this machine did not run the test for {} s", asleep.as_secs());
+            return Err(failed(what + ": run it again"));
+        }
+        self.looked = self.journal.now();
         let before = self.checker.height();
         let statuses = self.look()?;
         for (node, hash) in self.load.reported() {
