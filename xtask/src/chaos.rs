@@ -113,7 +113,7 @@ fn inside(root: &Path, arguments: &Arguments) -> Result<bool, String> {
     let load = Load::start(&soma, &network.keys[..PAYERS], &network.addresses[PAYERS], &urls);
     let faults = Faults::new(seed, NODES, arguments.faults.clone());
     let mut run = Run::new(network, journal, load, shaper, faults);
-    match run.all(Duration::from_secs(60 * arguments.minutes)) {
+    match run.all(Duration::from_mins(arguments.minutes)) {
         Ok(()) => Ok(true),
         Err(violation) => {
             run.journal.event("violation", &format!("{violation}, with seed {seed}"));

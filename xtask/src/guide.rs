@@ -110,14 +110,12 @@ impl World {
         println!("{:7.1} s  {what}", self.begun.elapsed().as_secs_f64());
     }
 
-    /// The commands of the guide for `who`, block by block.
-    fn blocks(&self, who: &str, expected: usize) -> Result<Vec<String>, String> {
-        let found = blocks(&self.guide, who);
-        if found.len() == expected {
-            Ok(found)
-        } else {
-            Err(format!("{GUIDE} has {} blocks for \"{who}\", not {expected}", found.len()))
-        }
+    /// The commands of the guide for `who`, which must be so many blocks.
+    fn blocks<const N: usize>(&self, who: &str) -> Result<[String; N], String> {
+        let fault = |found: Vec<String>| {
+            format!("{GUIDE} has {} blocks for \"{who}\", not {N}", found.len())
+        };
+        blocks(&self.guide, who).try_into().map_err(fault)
     }
 
     /// A shell on a host, in which `soma` is the program.
@@ -150,10 +148,10 @@ impl World {
         self.run(host, &format!("{variables}\n{}", rest.join("\n")))?;
         let Some(run) = run.first() else { return Ok(()) };
         let set = rest.iter().filter(|line| line.starts_with("P2P=") || line.starts_with("API="));
-        let set: String = set.map(|line| format!("{line}\n")).collect();
+        let set = set.copied().collect::<Vec<_>>().join("\n");
         let log = fs::File::create(self.hosts[host].dir.join("log"));
         let log = log.map_err(|error| error.to_string())?;
-        let mut shell = self.shell(host, &format!("{set}exec {run}"));
+        let mut shell = self.shell(host, &format!("{set}\nexec {run}"));
         let child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         self.nodes[host] = Some(child.map_err(|error| error.to_string())?);
         Ok(())
@@ -216,24 +214,24 @@ impl World {
 
     /// Sections 1 to 4: from keys to a network that finalizes blocks.
     fn begins(&mut self) -> Result<(), String> {
-        let [plan] = &self.blocks("the coordinator", 1)?[..] else { return Ok(()) };
-        let [sign, assemble, begin] = &self.blocks("each operator", 3)?[..] else { return Ok(()) };
+        let [plan] = &self.blocks("the coordinator")?;
+        let [sign, assemble, begin] = &self.blocks("each operator")?;
         let start = words(&format!("date -u -d +{START_IN}seconds +%FT%TZ"))?;
         self.follow(0, &plan.replace("2030-01-31T12:00:00Z", start.trim()), "")?;
         let path = self.hosts[0].dir.join("plan.toml");
         let text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
         fs::write(&path, text.replace("[params]\n", PARAMETERS))
             .map_err(|error| error.to_string())?;
-        for host in 0..OPERATORS {
+        for (host, (name, _)) in HOSTS.iter().enumerate().take(OPERATORS) {
             if host > 0 {
                 self.send(0, host, "plan.toml", "")?;
             }
-            self.follow(host, &sign.replace("alice", HOSTS[host].0), "")?;
+            self.follow(host, &sign.replace("alice", name), "")?;
         }
         self.tell("three operators have signed entries for one plan");
-        for from in 0..OPERATORS {
+        for (from, (name, _)) in HOSTS.iter().enumerate().take(OPERATORS) {
             for to in 0..OPERATORS {
-                self.send(from, to, &format!("{}.json", HOSTS[from].0), "entries")?;
+                self.send(from, to, &format!("{name}.json"), "entries")?;
             }
         }
         let mut chains = Vec::new();
@@ -292,9 +290,9 @@ impl World {
 
     /// Sections 5 and 7: a fourth joins, and moves to another host.
     fn joins_and_moves(&mut self) -> Result<(), String> {
-        let [init, register] = &self.blocks("a newcomer", 2)?[..] else { return Ok(()) };
-        let [balance, pays] = &self.blocks("the first operator", 2)?[..] else { return Ok(()) };
-        let [moves] = &self.blocks("who moves", 1)?[..] else { return Ok(()) };
+        let [init, register] = &self.blocks("a newcomer")?;
+        let [balance, pays] = &self.blocks("the first operator")?;
+        let [moves] = &self.blocks("who moves")?;
         let (dora, new) = (3, 4);
         self.send(0, dora, "genesis.json", "")?;
         self.follow(dora, init, "")?;

@@ -18,13 +18,13 @@ pub(crate) const NODES: usize = VALIDATORS + FOLLOWERS;
 pub(crate) const DISK_MIB: u32 = 256;
 
 /// Length of an epoch.
-pub(crate) const EPOCH: Duration = Duration::from_secs(60);
+pub(crate) const EPOCH: Duration = Duration::from_mins(1);
 
 /// How long after the plan is written the network begins.
 const START_IN: Duration = Duration::from_secs(15);
 
 /// How long the first blocks may take.
-const BEGIN_MAX: Duration = Duration::from_secs(180);
+const BEGIN_MAX: Duration = Duration::from_mins(3);
 
 /// What differs from the preset `private`. Whoever cannot reveal a beacon because of a fault loses
 /// nothing, so that every stake that shrinks is a fault of the program; models with random weights

@@ -1,4 +1,4 @@
-//! Random numbers that follow from a seed (SplitMix64: Steele, Lea and Flood, 2014).
+//! Random numbers that follow from a seed (`SplitMix64`: Steele, Lea and Flood, 2014).
 
 use std::ops::Range;
 

@@ -27,7 +27,7 @@ const ASLEEP_MAX: Duration = Duration::from_secs(45);
 const STILL_MAX: Duration = Duration::from_secs(90);
 
 /// How long after the end of its fault a node may take to be in step.
-const IN_STEP_MAX: Duration = Duration::from_secs(240);
+const IN_STEP_MAX: Duration = Duration::from_mins(4);
 
 /// How many blocks behind the highest a node in step may be: nodes are not asked at one moment.
 const BEHIND_MAX: u64 = 5;
@@ -163,7 +163,7 @@ impl Run {
     /// One look at all nodes.
     fn step(&mut self) -> Step {
         std::thread::sleep(LOOK);
-        let asleep = self.journal.now() - self.looked;
+        let asleep = self.journal.now().saturating_sub(self.looked);
         if asleep > ASLEEP_MAX {
             let what = format!("this machine did not run the test for {} s", asleep.as_secs());
             return Err(failed(what + ": run it again"));
@@ -219,7 +219,7 @@ impl Run {
             }
             if let Some(ended) = node.ended() {
                 let fault = self.active.iter().find(|active| active.planned.host == host);
-                if !fault.is_some_and(|active| active.may_end()) {
+                if !fault.is_some_and(Active::may_end) {
                     let what = format!("its process ended by itself ({ended})");
                     return Err(Violation::new(&node.host.name, what));
                 }
@@ -336,8 +336,8 @@ impl Run {
             host: &name,
             fault: active.planned.fault.to_string(),
             at: active.began,
-            lasted: healed - active.began,
-            in_step_after: self.journal.now() - healed,
+            lasted: healed.saturating_sub(active.began),
+            in_step_after: self.journal.now().saturating_sub(healed),
             said,
         };
         self.journal.fault(&entry);

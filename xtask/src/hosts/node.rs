@@ -10,7 +10,7 @@ use super::{http, run};
 use crate::json::Json;
 
 /// How long a node may take to end when it is asked to.
-const END_MAX: Duration = Duration::from_secs(60);
+const END_MAX: Duration = Duration::from_mins(1);
 
 /// A node.
 #[derive(Debug)]
