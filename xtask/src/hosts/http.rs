@@ -12,6 +12,12 @@ const PORT: u16 = 8645;
 /// How long a node may take to answer. It is a machine's load that takes time, not the node.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often a question is asked that a node refuses because of its limits for a client.
+const ASKED_MAX: u32 = 60;
+
+/// The pause before it is asked again.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// The most bytes of an answer.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
@@ -19,8 +25,16 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 ///
 /// An error if it cannot be reached, does not answer in time, or answers with an error.
 pub(crate) fn get(address: &str, path: &str) -> Result<Json, String> {
-    let (status, body) = exchange(address, path).map_err(|error| format!("{path}: {error}"))?;
-    if status == "200" { Json::parse(&body) } else { Err(format!("{path}: {status} {body}")) }
+    let mut asked = 0;
+    loop {
+        let (status, body) = exchange(address, path).map_err(|error| format!("{path}: {error}"))?;
+        asked += 1;
+        match status.as_str() {
+            "200" => return Json::parse(&body),
+            "429" if asked < ASKED_MAX => std::thread::sleep(PAUSE),
+            _ => return Err(format!("{path}: {status} {body}")),
+        }
+    }
 }
 
 fn exchange(address: &str, path: &str) -> Result<(String, String), String> {
