@@ -71,7 +71,8 @@ impl Host {
             Some(("P2P", _)) => format!("P2P={}", self.p2p),
             Some(("API", _)) => format!("API={}", self.url()),
             _ => line
-                .replace("0.0.0.0:8646", &format!("{} --api {}", self.p2p, self.api))
+                .replace("0.0.0.0:8646", &self.p2p)
+                .replace("0.0.0.0:8645", &self.api)
                 .replace("http://alice.example.org:8645", "$FIRST"),
         };
         block.lines().map(|text| line(text) + "\n").collect()

@@ -46,6 +46,9 @@ impl Preset {
             Self::Private => Params {
                 epoch_ms: 3_600_000,
                 targets_per_epoch: 16,
+                // A target of an hour pays what one of a network's day pays: with the whole reward
+                // as its bond, nobody could submit from what a plan gives an account.
+                bond_bps: 1_000,
                 model_stake_min: Amount::soma(1),
                 validator_stake_min: Amount::soma(1),
                 proposal_deposit: Amount::soma(1),

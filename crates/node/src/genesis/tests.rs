@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use soma_codes::Coded as _;
-use soma_protocol::{Amount, Endpoints, Genesis, SecretKey};
+use soma_protocol::{Amount, Endpoints, Genesis, SUPPLY, SecretKey};
 
 use super::{Entry, GenesisError, NamedEntry, Plan, Preset, check_equal, read_entries, render};
 
@@ -71,6 +71,21 @@ fn a_plan_means_what_it_says_and_not_how_it_is_written() {
     }
     let public = Plan::parse(&Plan::render("test", Preset::Public, START_MS)).unwrap();
     assert!(public.stake_max() >= Amount::soma(1_000));
+}
+
+#[test]
+fn what_a_plan_gives_an_account_pays_the_bonds_of_several_submissions() {
+    for preset in [Preset::Public, Preset::Private] {
+        let plan = Plan::parse(&Plan::render("test", preset, START_MS)).unwrap();
+        let entries = [1, 2, 3].map(|number| entry(&plan, number, plan.stake_max()));
+        let genesis = plan.assemble(&entries).unwrap();
+        let params = &genesis.params;
+        let emission = SUPPLY.over(params.emission_divisor);
+        let targets = emission.less(emission.bps(params.validator_reward_bps));
+        let bond = targets.over(params.targets_per_epoch.into()).bps(params.bond_bps);
+        let balance = genesis.accounts[0].balance;
+        assert!(balance >= bond.times(4), "{preset:?}: {balance} SOMA, and a bond is {bond}");
+    }
 }
 
 #[test]
