@@ -504,7 +504,7 @@ client! {
         "wait some seconds; then see `soma doctor`, and whether another node runs with the key";
     ClockWrong = "clock_wrong", Failed:
         "The clock of this machine differs from those of the other nodes.",
-        "synchronize the clock with NTP, then restart the node";
+        "synchronize the clock with NTP";
     Behind = "behind", Failed:
         "The node has not executed all finalized blocks yet.",
         "wait until it has caught up";

@@ -4,7 +4,9 @@
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -12,8 +14,10 @@ use soma_node::folder::{ACCOUNT, NodeFolder, NodeKeys};
 use soma_node::genesis::read_genesis;
 use soma_node::settings::{PeerSettings, Settings};
 use soma_node::{NodeConfig, NodeFailure};
+use soma_os::clock::ClockLooks;
 use soma_protocol::{Address, ConsensusKey, Hash, SecretKey, hex};
 use soma_sdk::api::text::Text;
+use soma_sdk::figures::span;
 use soma_sdk::keys::Protection;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -23,6 +27,9 @@ use crate::global::Global;
 use crate::network;
 use crate::output::Output;
 use crate::signals::stopped;
+
+/// By how much the clock may be set back while a node runs: clocks of nodes differ by as much.
+const SET_BACK_MAX: Duration = Duration::from_secs(5);
 
 /// Set up and run a node: a validator or a follower.
 #[derive(Debug, clap::Subcommand)]
@@ -281,21 +288,53 @@ impl Run {
             config.settings.history.join = join.into();
         }
         config.vote_unrecorded = self.vote_without_record;
-        let node = soma_node::start(config)?;
+        let node = soma_node::start(config.clone())?;
         let (url, address) = (node.url(), identity.address);
         tracing::info!(url, chain = identity.chain, %address, "the node is running");
         output.result(node.url(), &Running { url: node.url(), identity })?;
-        let until_stdin_ends = self.until_stdin_ends;
-        let ended = network::block_on(async {
-            tokio::select! {
-                signal = stopped() => signal,
-                () = stdin_ended(), if until_stdin_ends => Ok(()),
-                failure = failed(&node) => Err(failure.into()),
+        network::block_on(run(node, config, self.until_stdin_ends))
+    }
+}
+
+/// Waits until the node is stopped, or stops by itself. When this machine's clock is set back, the
+/// node restarts: much of what it has planned by that clock would be due long after.
+async fn run(mut node: soma_node::Node, config: NodeConfig, until_stdin_ends: bool) -> Result {
+    let mut stopped = pin!(async {
+        tokio::select! {
+            signal = stopped() => signal,
+            () = stdin_ended(), if until_stdin_ends => Ok(()),
+        }
+    });
+    loop {
+        let ended = tokio::select! {
+            ended = &mut stopped => Some(ended),
+            failure = failed(&node) => Some(Err(failure.into())),
+            back = clock_set_back() => {
+                let ms = u64::try_from(back.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!("the clock was set back by {}: the node restarts", span(ms));
+                None
             }
-        });
+        };
         tracing::info!("the node is stopping");
-        node.shutdown();
-        ended
+        tokio::task::block_in_place(|| node.shutdown());
+        if let Some(ended) = ended {
+            return ended;
+        }
+        node = tokio::task::block_in_place(|| soma_node::start(config.clone()))?;
+        tracing::info!(url = node.url(), "the node is running");
+    }
+}
+
+/// Returns when this machine's clock has been set back by more than clocks may differ, and by how
+/// much.
+async fn clock_set_back() -> Duration {
+    let mut looks = ClockLooks::default();
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let back = looks.set_back();
+        if back > SET_BACK_MAX {
+            return back;
+        }
     }
 }
 
@@ -335,7 +374,7 @@ async fn failed(node: &soma_node::Node) -> NodeFailure {
         if let Some(failure) = node.failure() {
             return failure;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

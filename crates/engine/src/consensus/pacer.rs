@@ -4,10 +4,7 @@
 //! to order, and a vote until the local clock has reached the block's timestamp. It decides nothing
 //! about a block's contents.
 
-use std::{
-    sync::Arc,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use commonware_consensus::{
     Application as ConsensusApplication, Heightable as _, marshal::ancestry::Ancestry,
@@ -32,6 +29,9 @@ use crate::{
 /// waiting leader from an absent one.
 const IDLE_SHARED_MS: u64 = 1_000;
 
+/// The longest sleep before the clock is looked at again.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);
+
 /// How often blocks are made.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_field_names, reason = "a name ends with its unit")]
@@ -55,14 +55,14 @@ impl Timing {
         unix_ms(clock.current()).saturating_add_signed(self.skew_ms)
     }
 
-    /// Sleeps until this node's clock reaches `timestamp_ms`.
+    /// Sleeps until this node's clock reaches `timestamp_ms`. The clock may be set meanwhile.
     async fn sleep_until(self, clock: &impl Clock, timestamp_ms: u64) {
-        let true_ms = timestamp_ms.saturating_add_signed(self.skew_ms.saturating_neg());
-        let instant = UNIX_EPOCH.checked_add(Duration::from_millis(true_ms));
-        match instant {
-            Some(instant) => clock.sleep_until(instant).await,
-            // No clock reaches this time.
-            None => std::future::pending().await,
+        loop {
+            let left = Duration::from_millis(timestamp_ms.saturating_sub(self.now_ms(clock)));
+            if left.is_zero() {
+                return;
+            }
+            clock.sleep(left.min(CLOCK_LOOK)).await;
         }
     }
 }

@@ -53,7 +53,8 @@ where
         let mut running = self.leases.running();
         // The first term may have begun before this task did.
         running.mark_changed();
-        let mut due = self.clock.current();
+        // By the clock that never goes back: a node whose clock was set claims as before.
+        let mut due = self.leases.now().steady;
         let mut lacked = false;
         loop {
             tokio::select! {
@@ -61,9 +62,9 @@ where
                 Ok(()) = running.changed() => {
                     let voters = running.borrow_and_update().voters.clone();
                     self.witness.expect(voters);
-                    due = self.clock.current();
+                    due = self.leases.now().steady;
                 }
-                () = self.clock.sleep_until(due) => {
+                () = self.clock.sleep(due.saturating_sub(self.leases.now().steady)) => {
                     self.speak();
                     let lacks = self.leases.lacks();
                     if lacks != lacked {
@@ -72,7 +73,7 @@ where
                     }
                     let pace = self.leases.pace();
                     let pause = if lacks { pace.attempt() } else { pace.renewal() };
-                    due = self.clock.current() + pause;
+                    due = self.leases.now().steady + pause;
                 }
                 message = receiver.recv() => {
                     let Ok((from, message)) = message else {
