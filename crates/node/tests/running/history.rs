@@ -85,8 +85,8 @@ fn network(size: Size) -> Network {
         ..plan
     };
     Network::of(&plan, |config| {
-        // Blocks follow each other as fast as they are finalized.
-        (config.settings.block_ms, config.settings.idle_block_ms) = (1, 1);
+        // Blocks with payments follow each other as fast as they are finalized.
+        (config.settings.block_ms, config.settings.idle_block_ms) = (1, 500);
         config.settings.clients.requests_per_second = 1_000_000;
         config.settings.clients.transactions_per_second = 1_000_000;
     })
