@@ -609,7 +609,12 @@ async fn rebuild(
     let mut batch: Vec<FinalizedBlock> = Vec::new();
     for height in 1..=tip.height {
         let block = stored_block(marshal, height).await?;
-        let replayed = rules.replay(&mut memory, block.inner(), hash(block.digest()))?;
+        let replayed = rules.replay(&mut memory, block.inner(), hash(block.digest()));
+        if let Err(EngineError::OtherRules { .. }) = replayed {
+            tracing::warn!(from = tip.height, "starting an empty history: older rules are unknown");
+            return Ok(history.begin_after(tip.height, history.last_event()?)?);
+        }
+        let replayed = replayed?;
         if height > recorded {
             batch.push(replayed);
         }

@@ -172,6 +172,9 @@ impl VoteRecord {
     /// If it cannot be written: the vote must not be signed then.
     pub(crate) fn note_loose(&self, place: VotePlace) -> io::Result<()> {
         let mut record = self.lock();
+        if record.known.last.is_some_and(|last| last.term > place.term) {
+            return Err(io::Error::other("a vote of a later term is recorded"));
+        }
         let last = record.known.last.filter(|last| last.term == place.term);
         let last = Some(last.unwrap_or(VotePlace { view: 0, ..place }));
         let known = Known { last, loose: place.view, ..record.known };
@@ -195,6 +198,8 @@ impl VoteRecord {
         }
         // Without a file of before, nothing may look as if it had voted.
         let last = known.last.or(Some(VotePlace { term: 0, view: u64::MAX }));
+        // It counts in this process even if the disk fails.
+        record.known.free_from = known.free_from;
         record.write(&self.key, Known { last, ..known })?;
         record.sync()
     }

@@ -275,6 +275,27 @@ fn a_network_that_nobody_upgrades_halts_at_the_boundary_and_continues_with_a_quo
 }
 
 #[test]
+fn a_network_of_which_half_is_upgraded_halts_and_continues_once_the_others_are() {
+    let mut network = Network::start(OLD);
+    network.vote();
+    for node in 0..2 {
+        network.run(node, NEW).unwrap();
+        let height = network.handle(3).tip().height;
+        network.reach(&[0, 1, 2, 3], height + 3);
+    }
+    network.go_to(3);
+    let boundary = network.stopped(2);
+    assert_eq!(network.stopped(3), boundary);
+    // Those that are upgraded have proposed blocks that the others have seen.
+    thread::sleep(Duration::from_secs(3));
+    for node in 2..VALIDATORS {
+        network.run(node, NEW).unwrap();
+    }
+    network.reach(&[0, 1, 2, 3], boundary + 5);
+    network.check();
+}
+
+#[test]
 fn a_newcomer_without_the_rules_of_a_chain_is_told_before_it_fetches_a_state() {
     let mut network = Network::start(NEW);
     network.vote();

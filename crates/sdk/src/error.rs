@@ -345,6 +345,8 @@ impl SdkError {
             || self.is_local()
             || match self {
                 Self::Api { error, .. } => error.code.0 == Code::RedirectRefused,
+                // Another release can read it, and nothing else.
+                Self::Unproved { reason: Unproved::Format { .. }, .. } => false,
                 Self::OtherChain { .. }
                 | Self::Handshake { .. }
                 | Self::Unproved { .. }

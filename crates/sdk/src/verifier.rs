@@ -23,8 +23,8 @@ pub const AGE_MAX: Duration = Duration::from_mins(2);
 /// Size limit of the file in which committees are kept.
 const FILE_BYTES_MAX: usize = 1 << 20;
 /// The records that every state has, and that answers are computed with: asked for always.
-fn every_state() -> [Key; 4] {
-    [Key::network(), Key::params(), Key::clock(), Key::supply()]
+fn every_state() -> [Key; 5] {
+    [Key::network(), Key::params(), Key::clock(), Key::supply(), Key::rules()]
 }
 
 /// What a client knows about a chain for sure, and how it checks what nodes say.

@@ -2,10 +2,10 @@
 //!
 //! [`Application`] executes a block on its parent's state; nothing else decides whether a block is
 //! valid. It never waits, because the engine finalizes nothing while a block is being built; only a
-//! finalized block of rules that this software does not execute waits, until this node stops. It
-//! never rejects a block for a local reason.
+//! block of rules that this software does not execute waits, until this node stops. It never
+//! rejects a block for a local reason.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use commonware_consensus::{Heightable as _, marshal::ancestry::Ancestry};
 use commonware_cryptography::{Digest as _, Digestible as _, blake3::Digest, ed25519::PublicKey};
@@ -43,6 +43,10 @@ pub(crate) struct Draft {
     pub(crate) timestamp_ms: u64,
 }
 
+/// How often and how many times a node that must stop looks for its last block to be finalized.
+const FINALITY_LOOK: Duration = Duration::from_secs(1);
+const FINALITY_LOOKS: u32 = 60;
+
 /// The chain and its state, shared by all that build and verify blocks.
 pub(crate) struct Core {
     pub(crate) rules: Rules,
@@ -67,20 +71,18 @@ impl Core {
         self.committees.at(calendar.term_of(height))
     }
 
-    /// Completes when this software executes no more blocks of this chain.
+    /// Completes when this software executes no more blocks of this chain: a moment after its last
+    /// one is finalized, or much later, if the others do not come to that.
     pub(crate) async fn at_boundary(&self, clock: &impl Clock) -> EngineError {
         let (state, executed) = (self.state.wait().await, self.rules.versions());
-        loop {
-            let At { height, version } = self.boundary.reached(clock).await;
-            // A block that was only a candidate may have given way to another, after which the
-            // chain continues.
-            let continues = state.read(|memory, tip| {
-                tip.height >= height && executed.contains(read::rules(memory).version)
-            });
-            if !continues {
-                return EngineError::OtherRules { height, version, executed };
-            }
+        let At { height, version } = self.boundary.reached(clock).await;
+        let has_last = || state.tip().height >= height;
+        let mut looks = FINALITY_LOOKS;
+        while !has_last() && looks > 0 {
+            clock.sleep(FINALITY_LOOK).await;
+            looks -= 1;
         }
+        EngineError::OtherRules { height, version, executed }
     }
 
     /// Notes that a block was not executed because it follows other rules, if that is why.
@@ -217,10 +219,10 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         })?;
         if let Err(error) = &executed
             && self.core.note(info.height, error)
-            && finality == Finality::Finalized
         {
-            // The library takes a finalized block that is not executed for a fault of its own. This
-            // node is about to stop.
+            // The block may be valid. The library would write in its journal that it is not, and
+            // the release that executes it could never vote on it again. This node is about to
+            // stop.
             return std::future::pending().await;
         }
         let (outcome, decided) = executed.ok()?;

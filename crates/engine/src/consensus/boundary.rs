@@ -1,8 +1,8 @@
 //! Where this software must stop: before a block that follows rules which it does not execute.
 //!
-//! Such a block may be valid, so this node says nothing about it: it neither proposes nor verifies
-//! one, and it never comes to one that is finalized. It remains for a moment, so that the others
-//! have its votes for the last block that it does execute, then it stops.
+//! Such a block may be valid, so this node decides nothing about it: it proposes none, and its
+//! check of one never ends. It remains for a moment, so that the others have its votes for the last
+//! block that it does execute, then it stops.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Boundary {
             // It cannot close: this holds the sender.
             drop(reached.wait_for(Option::is_some).await);
             clock.sleep(LINGER).await;
-            if let Some(at) = self.reached.send_replace(None) {
+            if let Some(at) = *self.reached.borrow() {
                 return at;
             }
         }

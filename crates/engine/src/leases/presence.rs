@@ -35,7 +35,9 @@ pub(crate) struct Statement {
 impl Statement {
     /// Whether this says nothing that `known` does not, which the same process said.
     pub(crate) fn is_covered_by(&self, known: &Self) -> bool {
-        known.process == self.process && known.last >= self.last && known.now_ms >= self.now_ms
+        // A clock that was set back does not make an earlier vote news.
+        let (of_known, of_this) = ((known.last, known.now_ms), (self.last, self.now_ms));
+        known.process == self.process && of_known >= of_this
     }
 
     fn signed_bytes(&self, chain: &Hash) -> Vec<u8> {

@@ -68,10 +68,15 @@ pub(crate) fn tally(transition: &mut Transition<'_, '_>, beginning: Epoch) {
         };
         let approved = approved(transition.state, &proposal);
         let executed = approved && carry_out(transition, &proposal, beginning);
-        // A second architecture waits for the first for as long as its own vote lasts.
+        // A second architecture waits for the first for as long as its own vote lasts. A version of
+        // the rules does not wait: what a vote for it means changes with what is scheduled.
+        let means_another = match proposal.change {
+            Change::Rules { version } => rules::check(transition.state, version).is_err(),
+            _ => false,
+        };
         if executed {
             decide(transition, &mut proposal, ProposalStatus::Passed { epoch: beginning });
-        } else if beginning >= proposal.ends {
+        } else if beginning >= proposal.ends || means_another {
             decide(transition, &mut proposal, ProposalStatus::Lapsed { epoch: beginning });
         } else {
             still_open.push(*listed);
