@@ -328,6 +328,22 @@ mod tests {
     }
 
     #[test]
+    fn a_client_believes_nothing_from_before_the_last_handover_whoever_signed_it() {
+        let read = |written: Handover| soma_proof::Handover::decode(&written.encode()).unwrap();
+        let term_blocks = crate::calendar::Calendar::default().last_of(0) + 1;
+        let mut known =
+            soma_proof::Committees::new(soma_protocol::Hash([1; 32]), term_blocks, &voters(0..4));
+        let [first, second] =
+            [handover(1, 0..4, 0..3, 1..5), handover(2, 0..4, 0..3, 1..5)].map(read);
+        known.follow(&first).unwrap();
+        assert!(known.believe(&first.header, &first.certificate));
+        known.follow(&second).unwrap();
+        assert!(known.believe(&second.header, &second.certificate));
+        assert!(known.certify(&first.header, &first.certificate));
+        assert!(!known.believe(&first.header, &first.certificate), "nothing is at stake for it");
+    }
+
+    #[test]
     fn clients_read_a_handover_as_consensus_wrote_it() {
         let written = handover(1, 0..4, 0..3, 1..5);
         let bytes = written.encode();
