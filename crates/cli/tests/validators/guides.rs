@@ -140,7 +140,7 @@ fn is_elsewhere(guide: &str, block: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_competes_can_follow_the_guides_to_the_letter() {
     let world = tempfile::tempdir().unwrap();
-    let network = Network::start(world.path(), &["--epoch", "20s"]).await;
+    let network = Network::start(world.path(), &["--epoch", "30s"]).await;
     let reader = Reader::new(world.path(), &network);
     let said: Vec<String> = COMPETING.iter().map(|guide| reader.follows(guide)).collect();
     let [submitted, _, received, found, pulled] = said.as_slice() else { panic!("{said:?}") };
