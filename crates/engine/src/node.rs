@@ -221,15 +221,12 @@ where
         page_cache,
         deliveries,
     };
+    let (votes, certificates) = (links.votes, links.certificates);
     let voting = Voting {
         roster: links.peers,
         blocker: links.blocker,
         leases: links.leases,
-        channels: Channels {
-            votes: links.votes,
-            certificates: links.certificates,
-            requests: links.certificate_requests,
-        },
+        channels: Channels { votes, certificates, requests: links.certificate_requests },
     };
     let mut node = loaded.run(&settings, services, overrides, voting, links.gossip).await?;
     (node.joined, node.fallback) = (joined, fallback);

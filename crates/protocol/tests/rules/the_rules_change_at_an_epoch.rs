@@ -172,5 +172,28 @@ fn a_cancellation_that_passes_when_the_rules_come_into_force_is_too_late() {
     }
     world.go_to_next_epoch();
     assert_eq!(in_force(&world), RulesInForce { version: NEXT, next: None });
-    assert_eq!(read::proposal(&world.state, ProposalId(2)).unwrap().status, ProposalStatus::Open);
+    let status = read::proposal(&world.state, ProposalId(2)).unwrap().status;
+    assert_eq!(status, ProposalStatus::Lapsed { epoch: world.epoch() }, "it would undo another");
+}
+
+#[test]
+fn a_second_vote_for_the_same_rules_lapses_and_undoes_no_cancellation() {
+    let mut world = world();
+    for proposal in [1, 2] {
+        world.must(VALIDATOR, rules(NEXT));
+        for person in [VALIDATOR, SECOND_VALIDATOR, THIRD_VALIDATOR] {
+            world.must(person, vote(proposal, true));
+        }
+    }
+    world.go_to_next_epoch();
+    let status = read::proposal(&world.state, ProposalId(2)).unwrap().status;
+    assert_eq!(status, ProposalStatus::Lapsed { epoch: world.epoch() });
+    world.must(VALIDATOR, rules(RULES.max));
+    for person in [VALIDATOR, SECOND_VALIDATOR, THIRD_VALIDATOR] {
+        world.must(person, vote(3, true));
+    }
+    for _ in 0..3 {
+        world.go_to_next_epoch();
+        assert_eq!(in_force(&world), RulesInForce { version: RULES.max, next: None });
+    }
 }
