@@ -1,13 +1,16 @@
 //! What an operator is promised who runs two copies of one validator by mistake: they notice it by
 //! themselves, one of them votes, and they never contradict each other. And what that costs a
 //! validator that is only restarted.
-#![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a failed expectation fails the test, and times are told"
+)]
 
 mod queue;
 
 use std::{
     fs,
-    io::Write as _,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
@@ -124,7 +127,7 @@ fn progresses(nodes: &[&Running], nonce: &mut u64) {
 }
 
 fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    eprintln!("{line}");
 }
 
 /// Two copies run, then peers restart one after the other and connect to the one or the other, then

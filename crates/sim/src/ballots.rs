@@ -14,14 +14,17 @@ use crate::Violation;
 use crate::checker::Checker;
 use crate::genesis::consensus_key;
 
-/// The votes of one key, by term and view. Clones share them.
+/// By term and view.
+type Sent = BTreeMap<(u64, u64), Vec<SignedBallot>>;
+
+/// The votes of one key. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Ballots {
     node: usize,
     key: ConsensusKey,
     chain: Hash,
     checker: Checker,
-    sent: Arc<Mutex<BTreeMap<(u64, u64), Vec<SignedBallot>>>>,
+    sent: Arc<Mutex<Sent>>,
 }
 
 impl Ballots {

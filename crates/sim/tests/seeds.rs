@@ -1,6 +1,5 @@
 //! What every history promises, on a few fixed seeds and a random one.
 
-use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use soma_sim::{Plant, Report, Settings, adversary::Adversary, run};
@@ -64,6 +63,5 @@ fn a_validator_that_runs_twice_by_mistake_never_contradicts_itself() {
     let seeds = number("SOMA_TWICE_SEEDS").unwrap_or(6);
     for seed in (first..).filter(twice).take(usize::try_from(seeds).unwrap()) {
         assert!(!simulate(seed).expelled);
-        writeln!(std::io::stderr(), "seed {seed}").unwrap();
     }
 }

@@ -135,6 +135,7 @@ mod tests {
 
     const BOTH: [u8; 2] = [1, 2];
     const GRANTED: Duration = Duration::from_secs(5);
+    const ALMOST: Duration = Duration::from_millis(4_999);
 
     fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -166,7 +167,7 @@ mod tests {
         assert!(claim(&mut witness, 7, secs(10)).is_granted);
         assert!(!claim(&mut witness, 8, secs(11)).is_granted);
         assert!(claim(&mut witness, 7, secs(12)).is_granted, "renewed");
-        let before = secs(12) + GRANTED - Duration::from_millis(1);
+        let before = secs(12) + ALMOST;
         assert!(!claim(&mut witness, 8, before).is_granted);
         assert!(claim(&mut witness, 8, secs(12) + GRANTED).is_granted, "the first is gone");
         assert!(!claim(&mut witness, 7, secs(12) + GRANTED).is_granted);
@@ -175,7 +176,7 @@ mod tests {
     #[test]
     fn a_node_that_forgot_what_it_granted_waits_until_that_is_over() {
         let mut witness = witness();
-        assert!(!claim(&mut witness, 7, GRANTED - Duration::from_millis(1)).is_granted);
+        assert!(!claim(&mut witness, 7, ALMOST).is_granted);
         assert!(claim(&mut witness, 8, GRANTED).is_granted);
     }
 
