@@ -75,3 +75,23 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use soma_codes::{Code, Exit};
+    use soma_sdk::SdkError;
+    use soma_sdk::api::{ApiError, text::Text};
+
+    use super::Error;
+
+    #[test]
+    fn what_answers_in_place_of_a_node_is_a_fault_of_the_network_whatever_its_status() {
+        let answer = |status, code| {
+            let error = ApiError { code: Text(code), message: String::new(), hint: None };
+            Error::from(SdkError::Api { status, error })
+        };
+        let page = answer(404, Code::HttpError);
+        assert!(page.exit == Exit::NotFound && page.is_of_network());
+        assert!(!answer(404, Code::ModelNotFound).is_of_network());
+    }
+}

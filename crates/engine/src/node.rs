@@ -247,7 +247,7 @@ fn core<E: Spawner + StorageContext>(
         rules,
         state: SetOnce::new(),
         pool: Arc::clone(&services.pool),
-        boundary: Boundary::new(),
+        boundary: Boundary::default(),
     })
 }
 

@@ -1,15 +1,17 @@
 //! A network whose committee changes under load: one validator joins with stake, one leaves.
 #![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
+mod machine;
 mod queue;
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::Path,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
+use machine::free_addresses;
 use queue::{ALICE, Queue, act, address, genesis, settings, transfer, validator};
 use soma_engine::{
     ConsensusSecret, Contacts, FinalizedBlock, Handle, Host, Peer, Pool, Sink, TERM_BLOCKS, start,
@@ -62,11 +64,7 @@ fn host(dir: &Path, node: u8, ports: &[SocketAddr]) -> Host {
 
 impl Network {
     fn start(dir: &Path) -> Self {
-        let listeners: Vec<_> =
-            (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<_> =
-            listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-        drop(listeners);
+        let ports = free_addresses(NODES);
         let genesis = chain();
         let (sender, blocks) = mpsc::channel();
         let nodes = (0..NODES).map(|node| {

@@ -2,18 +2,20 @@
 //! `cargo test --workspace --test join_cost -- --ignored --nocapture`.
 #![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
+mod machine;
 mod queue;
 
 use std::{
     fs,
     io::Write as _,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::Path,
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
+use machine::free_addresses;
 use queue::{ALICE, Queue, act, genesis, validator};
 use soma_engine::{
     ConsensusSecret, Contacts, Handle, Host, Join, Peer, Pool, Settings, Sink, start,
@@ -82,10 +84,7 @@ fn bytes_in(path: &Path) -> u64 {
 #[ignore = "a measurement that takes minutes"]
 fn joining_by_state_sync_and_by_replay() {
     let dir = tempfile::tempdir().unwrap();
-    let listeners: Vec<_> =
-        (0..=FOLLOWERS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-    drop(listeners);
+    let ports = free_addresses(FOLLOWERS + 1);
     let (validator, _queue) = chain(dir.path(), &ports);
     let tip = validator.tip();
     let mut out = std::io::stderr();

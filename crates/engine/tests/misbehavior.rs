@@ -2,12 +2,13 @@
 //! sockets, and a peer that sends whatever it likes.
 #![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
+mod machine;
 mod queue;
 mod hostile;
 
 use std::{
     io::Write as _,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::Path,
     sync::{Arc, mpsc},
     thread,
@@ -15,6 +16,7 @@ use std::{
 };
 
 use hostile::{HostilePeer, Place, Respond};
+use machine::free_addresses;
 use queue::{Queue, genesis, settings, transfer, validator};
 use soma_engine::{
     ConsensusSecret, Contacts, GOSSIP_BYTES_MAX, GossipReceiver, Handle, Host, Peer, Pool, Sink,
@@ -39,11 +41,7 @@ struct Network {
 
 impl Network {
     fn new() -> Self {
-        let listeners: Vec<_> =
-            (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let port = |listener: &TcpListener| listener.local_addr().unwrap();
-        let ports = listeners.iter().map(port).collect();
-        Self { dir: tempfile::tempdir().unwrap(), ports }
+        Self { dir: tempfile::tempdir().unwrap(), ports: free_addresses(NODES) }
     }
 
     fn at(&self, node: u8) -> SocketAddr {

@@ -2,12 +2,13 @@
 //! disks.
 #![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
+mod machine;
 mod queue;
 
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, mpsc},
@@ -15,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use machine::free_addresses;
 use queue::{ALICE, Queue, address, genesis, transfer, validator};
 use soma_engine::{
     ConsensusSecret, Contacts, EngineError, Handle, Host, Peer, Pool, Settings, Sink, TERM_BLOCKS,
@@ -30,15 +32,8 @@ const VALIDATORS: u8 = 4;
 const FOLLOWER: u8 = VALIDATORS;
 const PATIENCE: Duration = Duration::from_mins(3);
 
-fn free_ports() -> Vec<u16> {
-    let listeners: Vec<_> =
-        (0..=VALIDATORS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    listeners.iter().map(port).collect()
-}
-
-fn host(dir: &Path, node: u8, ports: &[u16]) -> Host {
-    let at = |node: u8| SocketAddr::from(([127, 0, 0, 1], ports[usize::from(node)]));
+fn host(dir: &Path, node: u8, ports: &[SocketAddr]) -> Host {
+    let at = |node: u8| ports[usize::from(node)];
     let peer = |other: u8| Peer {
         key: ConsensusSecret(validator(other)).public(),
         // A follower dials the others; nobody dials it.
@@ -71,7 +66,7 @@ fn child_of_the_network() {
     };
     let node = std::env::var(NODE).unwrap().parse().unwrap();
     let ports = std::env::var(PORTS).unwrap();
-    let ports: Vec<u16> = ports.split(',').map(|port| port.parse().unwrap()).collect();
+    let ports: Vec<SocketAddr> = ports.split(',').map(|port| port.parse().unwrap()).collect();
     let chain = genesis(VALIDATORS).chain_id();
     let (sender, blocks) = mpsc::channel();
     let queue = Queue::reporting(sender);
@@ -113,7 +108,8 @@ struct Network {
 
 impl Network {
     fn new() -> Self {
-        let ports: Vec<_> = free_ports().iter().map(u16::to_string).collect();
+        let ports =
+            free_addresses(VALIDATORS + 1).iter().map(SocketAddr::to_string).collect::<Vec<_>>();
         let nodes = usize::from(FOLLOWER) + 1;
         Self {
             dir: tempfile::tempdir().unwrap(),
@@ -270,7 +266,7 @@ fn a_late_follower_syncs_the_state_of_a_long_chain() {
     assert_eq!(executed.first, 1, "{executed:?}");
 }
 
-fn start_here(dir: &Path, node: u8, ports: &[u16]) -> Handle {
+fn start_here(dir: &Path, node: u8, ports: &[SocketAddr]) -> Handle {
     let queue = Arc::new(Queue::default());
     let pool = Arc::clone(&queue) as Arc<dyn Pool>;
     start(host(dir, node, ports), settings(node), pool, queue).unwrap()
@@ -278,7 +274,7 @@ fn start_here(dir: &Path, node: u8, ports: &[u16]) -> Handle {
 
 #[test]
 fn gossip_reaches_connected_nodes_with_its_sender() {
-    let (dir, ports) = (tempfile::tempdir().unwrap(), free_ports());
+    let (dir, ports) = (tempfile::tempdir().unwrap(), free_addresses(VALIDATORS + 1));
     let start = |node: u8| start_here(&dir.path().join(node.to_string()), node, &ports);
     let (validator, follower) = (start(0), start(FOLLOWER));
     let mut messages = follower.take_gossip().expect("it was not taken");

@@ -7,16 +7,19 @@
     reason = "a failed expectation fails the test"
 )]
 
+mod machine;
 mod queue;
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use machine::free_addresses;
 use queue::{ALICE, BOB, Queue, act, address, genesis, validator};
 use soma_engine::{
     ConsensusSecret, Contacts, EngineError, Handle, Host, Join, Peer, Pool, Settings, Sink,
@@ -55,22 +58,18 @@ fn pay(amount: u64) -> Action {
 struct Network {
     genesis: Genesis,
     dir: tempfile::TempDir,
-    ports: Vec<u16>,
+    ports: Vec<SocketAddr>,
     nodes: Vec<Option<(Handle, Arc<Queue>)>>,
 }
 
 impl Network {
     fn start(ruleset: Ruleset) -> Self {
-        let listeners: Vec<_> =
-            (0..=NEWCOMER).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
         let mut network = Self {
             genesis: chain(),
             dir: tempfile::tempdir().unwrap(),
-            ports: listeners.iter().map(port).collect(),
+            ports: free_addresses(NEWCOMER + 1),
             nodes: (0..=NEWCOMER).map(|_| None).collect(),
         };
-        drop(listeners);
         (0..VALIDATORS).for_each(|node| network.run(node, ruleset).unwrap());
         network
     }
@@ -80,7 +79,7 @@ impl Network {
     }
 
     fn host(&self, node: u8) -> Host {
-        let at = |node: u8| SocketAddr::from(([127, 0, 0, 1], self.ports[usize::from(node)]));
+        let at = |node: u8| self.ports[usize::from(node)];
         let peer = |other: u8| Peer {
             key: ConsensusSecret(validator(other)).public(),
             address: (other != NEWCOMER).then(|| at(other).into()),
@@ -187,6 +186,15 @@ impl Network {
         assert_eq!((next.version, next.from), (NEXT, Epoch(3)));
     }
 
+    /// Upgrades validators one by one; blocks follow each other meanwhile.
+    fn upgrade(&mut self, nodes: Range<u8>) {
+        for node in nodes {
+            self.run(node, NEW).unwrap();
+            let height = self.handle(VALIDATORS - 1).tip().height;
+            self.reach(&[0, 1, 2, 3], height + 3);
+        }
+    }
+
     /// The last block under the rules of before, of which a node has a later one.
     fn boundary(&self, node: u8) -> u64 {
         let changed = Event::RulesChanged { rules: NEXT };
@@ -228,11 +236,7 @@ fn last_block(error: &EngineError) -> u64 {
 fn a_network_is_upgraded_one_by_one_and_only_a_node_that_is_not_stops_at_the_boundary() {
     let mut network = Network::start(OLD);
     network.vote();
-    for node in 0..3 {
-        network.run(node, NEW).unwrap();
-        let height = network.handle(3).tip().height;
-        network.reach(&[0, 1, 2, 3], height + 3);
-    }
+    network.upgrade(0..3);
     network.go_to(3);
     let boundary = network.stopped(3);
     assert_eq!(boundary, network.boundary(0));
@@ -278,11 +282,7 @@ fn a_network_that_nobody_upgrades_halts_at_the_boundary_and_continues_with_a_quo
 fn a_network_of_which_half_is_upgraded_halts_and_continues_once_the_others_are() {
     let mut network = Network::start(OLD);
     network.vote();
-    for node in 0..2 {
-        network.run(node, NEW).unwrap();
-        let height = network.handle(3).tip().height;
-        network.reach(&[0, 1, 2, 3], height + 3);
-    }
+    network.upgrade(0..2);
     network.go_to(3);
     let boundary = network.stopped(2);
     assert_eq!(network.stopped(3), boundary);

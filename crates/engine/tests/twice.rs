@@ -7,17 +7,19 @@
     reason = "a failed expectation fails the test, and times are told"
 )]
 
+mod machine;
 mod queue;
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use machine::{copy_folder, free_addresses};
 use queue::{Queue, genesis, settings, transfer, validator};
 use soma_engine::{ConsensusSecret, Contacts, Handle, Host, Peer, Pool, Sink, start};
 
@@ -43,10 +45,7 @@ struct Network {
 
 impl Network {
     fn new() -> Self {
-        let listeners: Vec<_> =
-            (0..=COPY).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-        Self { dir: tempfile::tempdir().unwrap(), ports }
+        Self { dir: tempfile::tempdir().unwrap(), ports: free_addresses(COPY + 1) }
     }
 
     fn folder(&self, place: u8) -> PathBuf {
@@ -80,20 +79,7 @@ impl Network {
     /// Copies the folder of the last validator, whether it runs or not.
     fn copy(&self) {
         fs::copy(self.record(TWICE), self.record(COPY)).unwrap();
-        copy(&self.folder(TWICE), &self.folder(COPY));
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
+        copy_folder(&self.folder(TWICE), &self.folder(COPY));
     }
 }
 

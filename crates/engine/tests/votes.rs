@@ -2,17 +2,19 @@
 //! stops at a file without naming it, and what stops it is what a check of its folder finds.
 #![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
+mod machine;
 mod queue;
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
+use machine::{copy_folder, free_addresses};
 use queue::{Queue, genesis, settings, validator};
 use soma_engine::{
     ConsensusSecret, Contacts, EngineError, Handle, Host, Peer, Pool, Remedy, Sink, TERM_BLOCKS,
@@ -35,9 +37,7 @@ struct Network {
 
 impl Network {
     fn new(validators: u8) -> Self {
-        let listeners: Vec<_> =
-            (0..validators).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        let ports = free_addresses(validators);
         Self { dir: tempfile::tempdir().unwrap(), ports, validators }
     }
 
@@ -86,19 +86,6 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -119,7 +106,7 @@ fn a_validator_without_its_votes_watches_until_the_next_term_and_then_votes_agai
     let last = nodes.pop().unwrap();
     let height = last.tip().height;
     last.shutdown();
-    copy(&network.journal(3, 0), &older);
+    copy_folder(&network.journal(3, 0), &older);
     assert!(network.verify_in(3, &network.folder(3)).is_ok());
 
     // An ordinary restart.
@@ -133,7 +120,7 @@ fn a_validator_without_its_votes_watches_until_the_next_term_and_then_votes_agai
 
     // The journal of the first start comes back.
     fs::remove_dir_all(network.journal(3, 0)).unwrap();
-    copy(&older, &network.journal(3, 0));
+    copy_folder(&older, &network.journal(3, 0));
     let found = network.verify_in(3, &network.folder(3));
     assert!(matches!(found, Err(EngineError::VotesLost(_))), "{found:?}");
 
@@ -204,7 +191,7 @@ fn whatever_stops_a_start_is_found_and_named_with_a_way_out() {
                 continue;
             }
             let folder = network.dir.path().join("damaged");
-            copy(&whole, &folder);
+            copy_folder(&whole, &folder);
             let mut bytes = fs::read(&file).unwrap();
             bytes[usize::try_from(at).unwrap()] ^= 0xff;
             fs::write(folder.join(place), bytes).unwrap();

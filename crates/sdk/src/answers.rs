@@ -24,10 +24,16 @@ pub fn clock(state: &dyn StateRead) -> types::Clock {
     }
 }
 
-/// The rules, and those of `executed`, which a node executes.
-pub fn rules(state: &dyn StateRead, executed: RulesRange) -> types::Rules {
+/// The version of the rules in force, and the one that is scheduled.
+pub fn rules_in_force(state: &dyn StateRead) -> (u16, Option<types::NextRules>) {
     let record::RulesInForce { version, next } = read::rules(state);
     let next = next.map(|next| types::NextRules { version: next.version, from_epoch: next.from.0 });
+    (version, next)
+}
+
+/// The rules, and those of `executed`, which a node executes.
+pub fn rules(state: &dyn StateRead, executed: RulesRange) -> types::Rules {
+    let (version, next) = rules_in_force(state);
     types::Rules { version, next, min: executed.min, max: executed.max }
 }
 

@@ -7,14 +7,15 @@
 use std::time::Duration;
 
 use commonware_runtime::Clock;
-use commonware_utils::channel::watch;
+use tokio::sync::SetOnce;
 
 /// How long a node remains once the next block follows other rules.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Whether the next block follows rules that this software does not execute.
+#[derive(Default)]
 pub(crate) struct Boundary {
-    reached: watch::Sender<Option<At>>,
+    reached: SetOnce<At>,
 }
 
 /// The last block that this software executes, and what the next one follows.
@@ -25,26 +26,16 @@ pub(crate) struct At {
 }
 
 impl Boundary {
-    pub(crate) fn new() -> Self {
-        Self { reached: watch::Sender::new(None) }
-    }
-
     /// The block after `height` follows rules of this version, which this software does not
-    /// execute.
+    /// execute. What is said first counts.
     pub(crate) fn reach(&self, height: u64, version: u16) {
-        self.reached.send_replace(Some(At { height, version }));
+        let _ = self.reached.set(At { height, version });
     }
 
     /// Completes a moment after the boundary was reached.
     pub(crate) async fn reached(&self, clock: &impl Clock) -> At {
-        let mut reached = self.reached.subscribe();
-        loop {
-            // It cannot close: this holds the sender.
-            drop(reached.wait_for(Option::is_some).await);
-            clock.sleep(LINGER).await;
-            if let Some(at) = *self.reached.borrow() {
-                return at;
-            }
-        }
+        let at = *self.reached.wait().await;
+        clock.sleep(LINGER).await;
+        at
     }
 }

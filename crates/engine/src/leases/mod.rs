@@ -2,8 +2,9 @@
 //!
 //! Two processes with one key contradict each other sooner or later, and the stake is lost. A node
 //! therefore signs only while it holds *leases* of so many other seats that no second process can
-//! hold as many. What processes say about themselves, signed by their key, is passed on: a process
-//! whose record of votes is older than what its key has signed elsewhere learns of it.
+//! hold as many, if those seats are honest. What processes say about themselves, signed by their
+//! key, is passed on: a process whose record of votes is older than what its key has signed
+//! elsewhere learns of it.
 //!
 //! `pace` has the times, `presence` is what a process says, `messages` how it travels, `witness`
 //! what a node grants to others, `holder` what it holds itself, `carrier` the task between these

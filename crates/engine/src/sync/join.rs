@@ -140,13 +140,13 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
             let proved = verified.height();
             peers.contradict(|claim| self.end_of_terms(claim) > proved);
             if let Some(Handover { header, .. }) = &verified.last {
-                let executed = self.core.rules.check_version(proved, header.rules);
-                // An older version may be only what peers prove that are behind.
-                if header.rules > self.core.rules.versions().max {
-                    executed?;
-                } else if let Err(error) = executed {
-                    reason = error.to_string();
-                    continue;
+                match self.core.rules.check_version(proved, header.rules) {
+                    // It may be only what peers prove that are behind.
+                    Err(error) if header.rules < self.core.rules.versions().min => {
+                        reason = error.to_string();
+                        continue;
+                    }
+                    checked => checked?,
                 }
             }
             if !checkpoint.is_started() {

@@ -68,15 +68,9 @@ pub(crate) fn tally(transition: &mut Transition<'_, '_>, beginning: Epoch) {
         };
         let approved = approved(transition.state, &proposal);
         let executed = approved && carry_out(transition, &proposal, beginning);
-        // A second architecture waits for the first for as long as its own vote lasts. A version of
-        // the rules does not wait: what a vote for it means changes with what is scheduled.
-        let means_another = match proposal.change {
-            Change::Rules { version } => rules::check(transition.state, version).is_err(),
-            _ => false,
-        };
         if executed {
             decide(transition, &mut proposal, ProposalStatus::Passed { epoch: beginning });
-        } else if beginning >= proposal.ends || means_another {
+        } else if beginning >= proposal.ends || !may_wait(transition.state, &proposal.change) {
             decide(transition, &mut proposal, ProposalStatus::Lapsed { epoch: beginning });
         } else {
             still_open.push(*listed);
@@ -84,6 +78,16 @@ pub(crate) fn tally(transition: &mut Transition<'_, '_>, beginning: Epoch) {
     }
     if still_open.len() < open.len() {
         transition.state.save(Key::open_proposals(), &OpenProposals(still_open));
+    }
+}
+
+/// Whether a proposal that was not carried out stays open while its vote lasts. A second
+/// architecture waits for the first. A version of the rules does not wait once another one is
+/// expected: what a vote for it means has changed.
+fn may_wait(state: &dyn StateRead, change: &Change) -> bool {
+    match change {
+        Change::Rules { version } => rules::check(state, *version).is_ok(),
+        Change::Parameter { .. } | Change::Architecture { .. } => true,
     }
 }
 

@@ -5,7 +5,7 @@ use soma_codes::Code;
 use soma_proof::Header;
 use soma_protocol::record::EpochRecord;
 use soma_protocol::{
-    Address, Epoch as EpochId, ModelId, RULES, RulesRange, StateRead, TargetId, hex, read,
+    Address, Epoch as EpochId, ModelId, RulesRange, StateRead, TargetId, hex, read,
 };
 
 use super::Client;
@@ -183,10 +183,10 @@ impl Client {
         let answer = |state: &dyn StateRead| {
             let number = read::architecture_number(state);
             let (migration, rent_price) = (read::migration(state), read::rent_price(state));
-            let rules = answers::rules(state, RULES);
+            let rules = answers::rules_in_force(state);
             (number, migration, rent_price, read::file_room(state), rules)
         };
-        let (architecture, migration, rent_price, files_bytes, in_force) =
+        let (architecture, migration, rent_price, files_bytes, (rules, next_rules)) =
             self.proved(verifier, answer).await?;
         let needed = self.params().await?.models_per_target;
         let ready = said.migration.map_or(Vec::new(), |migration| migration.ready);
@@ -198,7 +198,6 @@ impl Client {
             architecture: migration.architecture,
         });
         let (rent_price, files_bytes) = (rent_price.into(), files_bytes.into());
-        let (rules, next_rules) = (in_force.version, in_force.next);
         Ok(Governance {
             architecture,
             migration,

@@ -2,10 +2,9 @@
 
 use soma_protocol::record::{self, ProposalStatus as Fate, ValidatorStatus as Standing};
 use soma_protocol::{
-    Address, ConsensusKey, Endpoints, Epoch, Hash, PoolId, ProposalId, RULES, Seat, StateRead,
-    query, read,
+    Address, ConsensusKey, Endpoints, Epoch, Hash, PoolId, ProposalId, Seat, StateRead, query, read,
 };
-use soma_sdk::answers::{self, next_commission};
+use soma_sdk::answers::{next_commission, rules_in_force};
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{
     Governance, Migration, Proposal, ProposalStatus, Stake, StakeChange, Validator, ValidatorStatus,
@@ -147,12 +146,12 @@ pub(crate) fn governance(
     let last = before.map_or(count, |before| before.saturating_sub(1).min(count));
     let first = last.saturating_sub(u32::try_from(limit).unwrap_or(u32::MAX));
     let proposals = (first.saturating_add(1)..=last).map(ProposalId);
-    let in_force = answers::rules(state, RULES);
+    let (rules, next_rules) = rules_in_force(state);
     Governance {
         architecture: chain.network.architecture_number,
         migration,
-        rules: in_force.version,
-        next_rules: in_force.next,
+        rules,
+        next_rules,
         rent_price: read::rent_price(state).into(),
         files_bytes: read::file_room(state).into(),
         seat_to_take: needed.to_take.into(),
