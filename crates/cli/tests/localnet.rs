@@ -654,6 +654,21 @@ fn a_transaction_signed_without_a_node_is_sent_from_a_machine_without_the_key() 
     let received = network.json(&["balance", &to]);
     assert_eq!(units(&received["balance"]), 10_002_000_000_000);
 
+    // A model's owner need not be where a network is, either.
+    let mut nonce: u64 = nonce.parse().unwrap();
+    let other = elsewhere.path().join("model.json");
+    let other = other.to_str().unwrap();
+    let mut model = |arguments: &[&str]| {
+        nonce += 1;
+        let nonce = nonce.to_string();
+        let offline = ["--offline", other, "--nonce", &nonce];
+        json(home.path(), &[&["model"], arguments, &offline, &nowhere].concat());
+        json(elsewhere.path(), &[&["tx", "send", other][..], &url].concat());
+        network.json(&["model", "show", "1"])
+    };
+    assert_eq!(model(&["register", "cold", "--stake", "20"])["name"], "cold");
+    assert_eq!(model(&["retire", "1"])["status"], "retiring");
+
     // A second time it can do nothing, and what was changed on the way is not sent.
     let again = soma(elsewhere.path(), &[&["tx", "send", file][..], &url].concat());
     assert!(again.status.success() || again.status.code() == Some(5), "{}", stderr(&again));

@@ -56,14 +56,8 @@ impl Competitor<'_> {
     ///
     /// # Errors
     /// Same as [`soma_sdk::Sender::run`].
-    pub async fn register(
-        &self,
-        name: String,
-        stake: Amount,
-        commission_bps: u16,
-    ) -> Result<ModelId> {
-        let action = Action::RegisterModel(action::RegisterModel { name, commission_bps, stake });
-        self.sender.run(action).await?;
+    pub async fn register(&self, model: action::RegisterModel) -> Result<ModelId> {
+        self.sender.run(Action::RegisterModel(model)).await?;
         let account = self.client().account(self.sender.address()).await?;
         let id = account.models.last().copied().map(ModelId);
         id.ok_or(CompeteError::NotRegistered)

@@ -22,6 +22,7 @@ mod links;
 mod gossip;
 mod contacts;
 mod votes;
+mod ballots;
 mod leases;
 mod scheme;
 mod settings;
@@ -63,9 +64,9 @@ pub use watching::{KeyUse, OtherProcess, Overtaken, Unleased, Watching};
 /// [`start`], which is compiled once.
 pub mod generic {
     pub use crate::{
+        ballots::signed_vote,
         calendar::Calendar,
         consensus::components::message_bytes_max,
-        consensus::faults::signed_vote,
         gossip::gossip_channel,
         keys::private_key,
         leases::pace::Pace,

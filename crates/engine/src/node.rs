@@ -60,6 +60,7 @@ use crate::{
     leases::{
         carrier,
         holder::{Clocks, Leases, Moment, Process},
+        seen::SeenVotes,
     },
     links::{Links, Roster, Runtime},
     paused::pause,
@@ -475,8 +476,9 @@ impl<E: Runtime> Loaded<E> {
             committees.calendar().epocher(),
         );
         let leases = leases(&context, settings, &overrides, &services.votes);
+        let seen = Arc::<SeenVotes>::default();
         let (claims, blocker) = (context.child("leases"), voting.blocker.clone());
-        carrier::start(claims, Arc::clone(&leases), voting.leases, blocker);
+        carrier::start(claims, Arc::clone(&leases), Arc::clone(&seen), voting.leases, blocker);
         let (watching, watched) = watch::channel(None);
         let terms = Terms {
             context,
@@ -495,6 +497,7 @@ impl<E: Runtime> Loaded<E> {
                 unrecorded: settings.vote_unrecorded,
                 watching,
             },
+            seen,
             tracked: None,
         };
         let height = self.state.tip().height;

@@ -166,6 +166,30 @@ fn two_copies_of_one_validator_notice_each_other_and_never_contradict_each_other
 }
 
 #[test]
+fn a_copy_made_a_moment_before_its_original_failed_learns_of_every_vote_since() {
+    let network = Network::new();
+    let mut nonce = 0;
+    let peers: Vec<_> = (0..TWICE).map(|node| network.start(node, TWICE)).collect();
+    let first = network.start(TWICE, TWICE);
+    wait_for("its vote", || votes(&first) && first.handle.tip().height >= 10);
+    network.copy();
+    // Less than the pause between two claims, in which a process says how far it voted.
+    let height = first.handle.tip().height;
+    wait_for("votes that the copy lacks", || {
+        first.queue.add(transfer(genesis(VALIDATORS).chain_id(), nonce, 1));
+        first.handle.wake();
+        nonce += 1;
+        first.handle.tip().height >= height + 4
+    });
+    first.handle.shutdown();
+    let copy = network.start(COPY, COPY);
+    let told = wait_for("the copy learns", || copy.handle.key_use().overtaken.is_some());
+    say(&format!("told after {told:?}"));
+    assert!(!votes(&copy));
+    progresses(&[&peers[0]], &mut nonce);
+}
+
+#[test]
 fn a_restarted_validator_votes_within_seconds_and_so_does_a_network_of_which_all_restart() {
     let network = Network::new();
     let begun = Instant::now();

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::model_flags::{self, Arch, ScoringArgs};
 use crate::network;
+use crate::offline::Offline;
 use crate::output::Output;
 use crate::output_file::named_or_new;
 use crate::seed::Seed;
@@ -70,6 +71,8 @@ pub(crate) enum ModelCommand {
         #[arg(long, default_value_t = 1000, value_name = "BPS")]
         #[arg(value_parser = clap::value_parser!(u16).range(..=10_000))]
         commission: u16,
+        #[command(flatten)]
+        offline: Offline,
     },
     /// Commit to weights for the next epoch and upload them, encrypted.
     Commit(Publish),
@@ -100,6 +103,8 @@ pub(crate) enum ModelCommand {
     Retire {
         /// The model's number.
         id: u32,
+        #[command(flatten)]
+        offline: Offline,
     },
 }
 
@@ -167,9 +172,15 @@ impl ModelCommand {
 
     async fn run_networked(self, global: &Global, output: &Output) -> Result {
         match self {
-            Self::Register { name, stake, commission } => {
+            Self::Register { name, stake, commission, offline } => {
+                let register =
+                    |name| action::RegisterModel { name, commission_bps: commission, stake };
+                let action = |_, _| Ok(Action::RegisterModel(register(name.clone())));
+                if offline.write(global, output, action)? {
+                    return Ok(());
+                }
                 let competitor = network::competitor(global, output).await?;
-                let id = competitor.register(name, stake, commission).await?;
+                let id = competitor.register(register(name)).await?;
                 let model = competitor.client().model(id).await?;
                 output.done(format_args!(
                     "{} is model {id} with a stake of {stake} SOMA",
@@ -203,9 +214,13 @@ impl ModelCommand {
                 output.result(describe(&model), &model)
             }
             Self::Pull { id, output: path } => pull(global, ModelId(id), path, output).await,
-            Self::Retire { id } => {
+            Self::Retire { id, offline } => {
+                let retire = Action::RetireModel(action::RetireModel { model: ModelId(id) });
+                if offline.write(global, output, |_, _| Ok(retire.clone()))? {
+                    return Ok(());
+                }
                 let sender = network::sender(global, output).await?;
-                sender.run(Action::RetireModel(action::RetireModel { model: ModelId(id) })).await?;
+                sender.run(retire).await?;
                 let model = sender.client().model(ModelId(id)).await?;
                 output.done(format_args!("{} is retiring", model.name));
                 output.result(describe(&model), &model)

@@ -5,23 +5,21 @@
 //! accused without proof.
 
 use commonware_actor::Feedback;
-use commonware_codec::{Copying, Encode, Read, ReadExt as _, varint::UInt};
+use commonware_codec::{Encode, Read, ReadExt as _};
 use commonware_consensus::{
     Epochable as _, Reporter, Viewable as _,
-    simplex::types::{Activity, Attributable as _, Finalize, Notarize, Nullify, Proposal, Vote},
+    simplex::types::{Activity, Attributable as _, Finalize, Notarize, Nullify},
 };
-use commonware_cryptography::{
-    blake3::Digest,
-    certificate::{Attestation, Scheme as _},
-};
+use commonware_cryptography::{blake3::Digest, certificate::Scheme as _};
 use commonware_utils::ordered::Quorum as _;
-use soma_protocol::{
-    Hash,
-    evidence::{Ballot, Evidence, SignedBallot},
-};
+use soma_protocol::{Hash, evidence::Evidence};
 use tokio::sync::mpsc;
 
-use crate::{block::hash, keys::consensus_key, scheme::Scheme};
+use crate::{
+    ballots::{finalize, notarize, nullify},
+    keys::consensus_key,
+    scheme::Scheme,
+};
 
 /// How many proofs wait before more are dropped: a validator that equivocates once does so again.
 pub const FAULTS_WAITING_MAX: usize = 16;
@@ -72,15 +70,15 @@ impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for FaultReporte
 fn evidence(scheme: &Scheme, activity: &Activity<Scheme, Digest>) -> Option<Evidence> {
     let (signer, [first, second]) = match activity {
         Activity::ConflictingNotarize(pair) => {
-            let (first, second) = votes::<Notarize<_, _>, Notarize<_, _>>(pair)?;
+            let (first, second) = votes::<Notarize<Scheme, _>, Notarize<Scheme, _>>(pair)?;
             (pair.signer(), [notarize(&first)?, notarize(&second)?])
         }
         Activity::ConflictingFinalize(pair) => {
-            let (first, second) = votes::<Finalize<_, _>, Finalize<_, _>>(pair)?;
+            let (first, second) = votes::<Finalize<Scheme, _>, Finalize<Scheme, _>>(pair)?;
             (pair.signer(), [finalize(&first)?, finalize(&second)?])
         }
         Activity::NullifyFinalize(pair) => {
-            let (first, second) = votes::<Nullify<_>, Finalize<_, _>>(pair)?;
+            let (first, second) = votes::<Nullify<Scheme>, Finalize<Scheme, _>>(pair)?;
             (pair.signer(), [nullify(&first)?, finalize(&second)?])
         }
         _ => return None,
@@ -100,55 +98,18 @@ fn votes<A: Read<Cfg = ()>, B: Read<Cfg = ()>>(pair: &impl Encode) -> Option<(A,
     Some((A::read(&mut bytes).ok()?, B::read(&mut bytes).ok()?))
 }
 
-fn notarize(vote: &Notarize<Scheme, Digest>) -> Option<SignedBallot> {
-    let (parent, block) = parent_and_block(&vote.proposal);
-    signed(Ballot::Notarize { parent, block }, &vote.attestation)
-}
-
-fn nullify(vote: &Nullify<Scheme>) -> Option<SignedBallot> {
-    signed(Ballot::Nullify, &vote.attestation)
-}
-
-fn finalize(vote: &Finalize<Scheme, Digest>) -> Option<SignedBallot> {
-    let (parent, block) = parent_and_block(&vote.proposal);
-    signed(Ballot::Finalize { parent, block }, &vote.attestation)
-}
-
-fn parent_and_block(proposal: &Proposal<Digest>) -> (u64, Hash) {
-    (proposal.parent.get(), hash(proposal.payload))
-}
-
-/// The term, the view and the vote in a message on the channel for votes.
-pub fn signed_vote(message: &[u8]) -> Option<(u64, u64, SignedBallot)> {
-    let mut bytes = Copying(message);
-    // The channel is divided by terms; a vote names its own as well.
-    let _: u64 = UInt::read(&mut bytes).ok()?.into();
-    let vote = Vote::<Scheme, Digest>::read(&mut bytes).ok()?;
-    let ballot = match &vote {
-        Vote::Notarize(vote) => notarize(vote),
-        Vote::Nullify(vote) => nullify(vote),
-        Vote::Finalize(vote) => finalize(vote),
-    };
-    Some((vote.epoch().get(), vote.view().get(), ballot?))
-}
-
-fn signed(ballot: Ballot, attestation: &Attestation<Scheme>) -> Option<SignedBallot> {
-    let signature = attestation.signature.encode();
-    Some(SignedBallot { ballot, signature: signature.as_ref().try_into().ok()? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::{
-        Activity, Attestation, Digest, Faults, Feedback, Finalize, Notarize, Nullify, Proposal,
-        Reporter, Scheme, evidence, finalize, notarize, nullify,
+        Activity, Digest, Faults, Feedback, Finalize, Notarize, Nullify, Reporter, Scheme,
+        evidence, finalize, notarize, nullify,
     };
     use crate::{ConsensusSecret, keys::private_key, leases::holder::Permit};
     use commonware_consensus::{
-        simplex::types::{ConflictingFinalize, ConflictingNotarize, NullifyFinalize},
+        simplex::types::{ConflictingFinalize, ConflictingNotarize, NullifyFinalize, Proposal},
         types::{Epoch, Round, View},
     };
-    use commonware_cryptography::Signer as _;
+    use commonware_cryptography::{Signer as _, certificate::Attestation};
     use commonware_utils::ordered::Set;
     use soma_protocol::{
         Hash,

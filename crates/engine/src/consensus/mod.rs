@@ -9,4 +9,5 @@ pub(crate) mod pacer;
 pub(crate) mod faults;
 pub(crate) mod components;
 pub(crate) mod stance;
+pub(crate) mod vote_channel;
 pub(crate) mod terms;

@@ -5,20 +5,15 @@
 //! reach, the journal is lost or older: the node then follows this term without voting, and votes
 //! again in the next one, whose views are new.
 
-use std::{sync::Arc, time::SystemTime};
-
-use commonware_actor::{Feedback, Unreliable};
-use commonware_codec::ReadExt as _;
 use commonware_consensus::{
     Viewable as _,
-    simplex::types::{Artifact, Attributable as _, Vote},
+    simplex::types::{Artifact, Attributable as _},
 };
 use commonware_cryptography::{
     blake3::Digest,
     certificate::{Scheme as _, Verifier as _},
 };
-use commonware_p2p::{CheckedSender, LimitedSender, Recipients, Sender};
-use commonware_runtime::{IoBufs, ReadOptions, buffer::paged::CacheRef};
+use commonware_runtime::{ReadOptions, buffer::paged::CacheRef};
 use commonware_storage::{
     Context as StorageContext,
     journal::{
@@ -27,12 +22,7 @@ use commonware_storage::{
     },
 };
 
-use crate::{
-    archives::BUFFER,
-    scheme::Scheme,
-    votes::{VotePlace, VoteRecord},
-    watching::Watching,
-};
+use crate::{archives::BUFFER, scheme::Scheme, votes::VotePlace, watching::Watching};
 
 /// What a journal of votes has. The library prunes views that nobody can vote on anymore.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,55 +121,6 @@ pub(crate) async fn read_votes<E: StorageContext>(
         read(artifact);
     }
     Ok(())
-}
-
-/// Sends votes, each after it is recorded.
-#[derive(Clone)]
-pub(crate) struct RecordingSender<S> {
-    pub(crate) sender: S,
-    pub(crate) term: u64,
-    pub(crate) record: Arc<VoteRecord>,
-}
-
-impl<S: Sender> LimitedSender for RecordingSender<S> {
-    type PublicKey = S::PublicKey;
-    type Checked<'a> = RecordingChecked<'a, S::Checked<'a>>;
-
-    fn check(
-        &mut self,
-        recipients: Recipients<S::PublicKey>,
-    ) -> Result<Self::Checked<'_>, SystemTime> {
-        let checked = self.sender.check(recipients)?;
-        Ok(RecordingChecked { checked, term: self.term, record: &self.record })
-    }
-}
-
-/// A [`RecordingSender`] that may send one message.
-pub(crate) struct RecordingChecked<'a, C> {
-    checked: C,
-    term: u64,
-    record: &'a VoteRecord,
-}
-
-impl<C: CheckedSender> CheckedSender for RecordingChecked<'_, C> {
-    type PublicKey = C::PublicKey;
-
-    fn recipients(&self) -> Vec<C::PublicKey> {
-        self.checked.recipients()
-    }
-
-    #[expect(clippy::panic, reason = "the engine's contract: a node whose disk fails must stop")]
-    fn send(self, message: impl Into<IoBufs> + Send, priority: bool) -> Unreliable<Feedback> {
-        let message: IoBufs = message.into();
-        let vote = Vote::<Scheme, Digest>::read(&mut message.clone());
-        if let Ok(vote) = vote
-            && let Err(error) =
-                self.record.note(VotePlace { term: self.term, view: vote.view().get() })
-        {
-            panic!("cannot record a vote: {error}");
-        }
-        self.checked.send(message, priority)
-    }
 }
 
 #[cfg(test)]

@@ -39,14 +39,18 @@ use super::{
     components::{Automaton, FETCH_TIMEOUT, MAILBOX, MarshalMailbox, RETRY, VIEWS_KEPT},
     faults::{FaultReporter, Faults},
     pacer::Timing,
-    stance::{Journaled, Known, RecordingSender, journaled},
+    stance::{Journaled, Known, journaled},
+    vote_channel::{NotingReceiver, RecordingSender},
 };
 use crate::{
     EngineError, Remedy,
     archives::BUFFER,
     block::Certificate,
     keys::consensus_key,
-    leases::holder::{Leases, Permit, Running, Seat},
+    leases::{
+        holder::{Leases, Permit, Running, Seat},
+        seen::SeenVotes,
+    },
     links::{Registered, Roster, Runtime},
     scheme::Scheme,
     votes::{VotePlace, VoteRecord},
@@ -132,6 +136,8 @@ where
     pub(crate) automaton: Automaton<E>,
     pub(crate) faults: Faults,
     pub(crate) own_votes: OwnVotes,
+    /// What the others were seen to vote.
+    pub(crate) seen: Arc<SeenVotes>,
     /// The peers that the network was told last.
     pub(crate) tracked: Option<(BTreeSet<PublicKey>, Vec<Registered>)>,
 }
@@ -267,12 +273,16 @@ where
         let known = Known { term, last, journal, is_new: height == 0 };
         let watching = known.watches().filter(|_| is_seated);
         let seat = is_seated.then(|| self.seat(committee));
-        self.own_votes.leases.begin_term(self.running(term), seat.clone());
-        let begin = |view| record.note(VotePlace { term, view });
-        if last.is_none() {
-            begin(if watching.is_some() { u64::MAX } else { journal.last_own.unwrap_or(0) })
-                .map_err(EngineError::stopped)?;
+        // After a loss of power the record may be behind, and so would be what this node says.
+        let begun = match (last, journal.last_own) {
+            (None, _) if watching.is_some() => Some(u64::MAX),
+            (None, voted) => Some(voted.unwrap_or(0)),
+            (Some(_), voted) => voted.filter(|_| is_seated && watching.is_none()),
+        };
+        if let Some(view) = begun {
+            record.note(VotePlace { term, view }).map_err(EngineError::stopped)?;
         }
+        self.own_votes.leases.begin_term(self.running(term), seat.clone());
         let permitted = |scheme: Scheme| match seat {
             Some(seat) => {
                 scheme.permitted(Permit::new(Arc::clone(&self.own_votes.leases), term, seat))
@@ -280,10 +290,6 @@ where
             None => scheme,
         };
         let Some(watching) = watching else {
-            // After a loss of power the record may be behind, and so would be what this node says.
-            if let (true, Some(view)) = (is_seated, journal.last_own) {
-                begin(view).map_err(EngineError::stopped)?;
-            }
             self.own_votes.watching.send_replace(None);
             return Ok(Stance { scheme: permitted(scheme), is_behind: false });
         };
@@ -354,6 +360,7 @@ where
         let config = self.config(term, stance.scheme, floor);
         let (sender, receiver) = channels.votes.running.register(term).await.ok()?;
         let sender = RecordingSender { sender, term, record: Arc::clone(&self.own_votes.record) };
+        let receiver = NotingReceiver { receiver, term, seen: Arc::clone(&self.seen) };
         let certificates = channels.certificates.running.register(term).await.ok()?;
         let requests = channels.requests.register(term).await.ok()?;
         let context = self.context.child("consensus").with_attribute("term", term);

@@ -11,16 +11,22 @@ use super::{
     holder::Leases,
     messages::{Answer, Claim, Message},
     presence::Presence,
+    seen::SeenVotes,
     witness::Witness,
 };
-use crate::{keys::consensus_key, links::block};
+use crate::{ballots::SignedVote, keys::consensus_key, links::block};
 
 /// How many pauses pass before what was heard is passed on.
 const PAUSES_PER_HEARD: u64 = 2;
 
 /// Starts the task; it ends with the network.
-pub(crate) fn start<E, S, R, B>(context: E, leases: Arc<Leases>, link: (S, R), blocker: B)
-where
+pub(crate) fn start<E, S, R, B>(
+    context: E,
+    leases: Arc<Leases>,
+    seen: Arc<SeenVotes>,
+    link: (S, R),
+    blocker: B,
+) where
     E: Spawner + Clock,
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
@@ -28,7 +34,8 @@ where
 {
     let (sender, receiver) = link;
     context.spawn(move |clock| {
-        let witness = Witness::new(leases.pace(), leases.now().steady);
+        let now = leases.now().steady;
+        let witness = Witness::new(*leases.chain(), leases.pace(), seen, now);
         let carrier = Carrier { clock, leases, witness, sender, blocker, pauses: 0 };
         carrier.run(receiver)
     });
@@ -138,6 +145,9 @@ where
             // First what speaks against voting.
             self.hear_own(from, presence)?;
         }
+        if let Some(vote) = &answer.vote {
+            self.hear_own_vote(vote)?;
+        }
         self.leases.answered(consensus_key(from), answer);
         Ok(())
     }
@@ -163,6 +173,17 @@ where
             return Err("it passes on what this key did not sign");
         }
         self.leases.hear(consensus_key(from), presence);
+        Ok(())
+    }
+
+    fn hear_own_vote(&self, vote: &SignedVote) -> Result<(), &'static str> {
+        if self.leases.has_recorded(vote.place) {
+            return Ok(());
+        }
+        if !vote.is_signed(self.leases.me(), self.leases.chain()) {
+            return Err("it passes on a vote that this key did not sign");
+        }
+        self.leases.hear_vote(vote.place);
         Ok(())
     }
 }

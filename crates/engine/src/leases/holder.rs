@@ -255,12 +255,23 @@ impl Leases {
             let other = OtherProcess { process, started_ms, through };
             held.other = Some((other, now, now_ms));
         }
+        drop(held);
+        self.hear_vote(last);
+    }
+
+    /// Whether the record has a vote of this key, or a later one.
+    pub(crate) fn has_recorded(&self, vote: VotePlace) -> bool {
+        vote <= self.process.record.last_signed()
+    }
+
+    /// Takes a vote that this key signed, in this process or another one.
+    pub(crate) fn hear_vote(&self, vote: VotePlace) {
         // On the same disk, a process of before this one voted no further than the record says.
-        if last <= self.process.record.last_signed() {
+        if self.has_recorded(vote) {
             return;
         }
-        // It may have come to a later term than it said.
-        let free_from = last.term.saturating_add(2);
+        // The other process may have come to a later term since.
+        let free_from = vote.term.saturating_add(2);
         let record = &self.process.record;
         if record.free_from() < free_from {
             tracing::warn!("{}", Overtaken { free_from });
@@ -452,7 +463,8 @@ mod tests {
         fn answered(&self, peers: &[usize], term: u64, number: u64, process: u64) {
             for peer in peers {
                 let is_granted = true;
-                let answer = Answer { process, number, is_granted, term, others: Vec::new() };
+                let (others, vote) = (Vec::new(), None);
+                let answer = Answer { process, number, is_granted, term, others, vote };
                 self.leases.answered(PEERS[*peer], &answer);
             }
         }
@@ -504,8 +516,9 @@ mod tests {
         assert!(!node.votes(), "too late");
         node.granted(&[0, 1], TERM);
         let number = node.leases.claim().unwrap().number;
+        let (others, vote) = (Vec::new(), None);
         let refused =
-            Answer { process: PROCESS, number, is_granted: false, term: TERM, others: Vec::new() };
+            Answer { process: PROCESS, number, is_granted: false, term: TERM, others, vote };
         node.leases.answered(PEERS[1], &refused);
         assert!(!node.votes(), "a refusal counts at once");
     }
@@ -526,6 +539,19 @@ mod tests {
         let seen = node.leases.key_use();
         assert_eq!(seen.other.map(|other| other.process), Some(41));
         assert_eq!(seen.overtaken.map(|it| it.free_from), Some(TERM + 2));
+    }
+
+    #[test]
+    fn a_vote_that_the_record_lacks_counts_whatever_the_other_process_said() {
+        let node = Setup::new();
+        node.granted(&[0, 1], TERM);
+        let place = |view| VotePlace { term: TERM, view };
+        node.leases.process.record.note(place(20)).unwrap();
+        node.told(place(20), 0);
+        node.leases.hear_vote(place(20));
+        assert!(node.votes(), "its own last vote");
+        node.leases.hear_vote(place(21));
+        assert!(!node.votes() && !node.leases.may_vote(TERM + 1, &seat()));
     }
 
     #[test]

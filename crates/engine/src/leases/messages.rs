@@ -7,7 +7,7 @@ use commonware_codec::{
 use soma_protocol::ConsensusKey;
 
 use super::presence::Presence;
-use crate::limits::SEATS_MAX;
+use crate::{ballots::SignedVote, limits::SEATS_MAX};
 
 /// How many processes of one key are remembered, and told of.
 pub(crate) const PROCESSES_MAX: usize = 3;
@@ -44,6 +44,8 @@ pub(crate) struct Answer {
     pub(crate) term: u64,
     /// What other processes of the key said last.
     pub(crate) others: Vec<Presence>,
+    /// The last vote of the key that the granting node received, if it is later than the claim says.
+    pub(crate) vote: Option<SignedVote>,
 }
 
 impl Message {
@@ -62,6 +64,7 @@ impl Message {
                 answer.is_granted.write(&mut bytes);
                 answer.term.write(&mut bytes);
                 answer.others.write(&mut bytes);
+                answer.vote.write(&mut bytes);
             }
             Self::Heard(presences) => {
                 2u8.write(&mut bytes);
@@ -99,6 +102,7 @@ impl Read for Message {
                 is_granted: bool::read(buf)?,
                 term: u64::read(buf)?,
                 others: Vec::read_range(buf, RangeCfg::new(0..=PROCESSES_MAX))?,
+                vote: Option::read(buf)?,
             })),
             2 => Ok(Self::Heard(Vec::read_range(buf, RangeCfg::new(0..=KEYS_MAX))?)),
             _ => Err(CodecError::Invalid("leases", "an unknown message")),
@@ -108,16 +112,17 @@ impl Read for Message {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Claim, Message, Presence};
+    use super::{Answer, Claim, Message, Presence, SignedVote};
     use crate::{
         ConsensusSecret, keys::private_key, leases::presence::Statement, votes::VotePlace,
     };
 
+    const LAST: VotePlace = VotePlace { term: 3, view: 9 };
+    const CHAIN: soma_protocol::Hash = soma_protocol::Hash([7; 32]);
+
     fn presence(key: u8) -> Presence {
-        let last = VotePlace { term: 3, view: 9 };
-        let statement = Statement { process: 1, started_ms: 2, now_ms: 3, last };
-        let chain = soma_protocol::Hash([7; 32]);
-        Presence::sign(&private_key(&ConsensusSecret([key; 32])), &chain, statement)
+        let statement = Statement { process: 1, started_ms: 2, now_ms: 3, last: LAST };
+        Presence::sign(&private_key(&ConsensusSecret([key; 32])), &CHAIN, statement)
     }
 
     #[test]
@@ -130,9 +135,12 @@ mod tests {
             is_granted: true,
             term: 6,
             others: vec![presence(1), presence(1)],
+            vote: None,
         };
+        let vote = SignedVote::nullify(&ConsensusSecret([1; 32]), &CHAIN, LAST);
         let messages = [
             Message::Claim(Claim { number: 5, presence: presence(1) }),
+            Message::Answer(Answer { vote: Some(vote), ..answer.clone() }),
             Message::Answer(answer),
             Message::Heard(heard.clone()),
         ];

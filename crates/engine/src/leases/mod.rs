@@ -6,12 +6,13 @@
 //! key, is passed on: a process whose record of votes is older than what its key has signed
 //! elsewhere learns of it.
 //!
-//! `pace` has the times, `presence` is what a process says, `messages` how it travels, `witness`
-//! what a node grants to others, `holder` what it holds itself, `carrier` the task between these
-//! and the network.
+//! `pace` has the times, `presence` is what a process says, `seen` what it was seen to vote,
+//! `messages` how both travel, `witness` what a node grants to others, `holder` what it holds
+//! itself, `carrier` the task between these and the network.
 
 pub(crate) mod pace;
 pub(crate) mod presence;
+pub(crate) mod seen;
 pub(crate) mod messages;
 pub(crate) mod witness;
 pub(crate) mod holder;

@@ -3,15 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
-use soma_protocol::ConsensusKey;
+use soma_protocol::{ConsensusKey, Hash};
 
 use super::{
     messages::{Answer, Claim, PROCESSES_MAX},
     pace::Pace,
     presence::Presence,
+    seen::SeenVotes,
 };
 
 /// The process that has this node's lease of a key.
@@ -56,7 +58,10 @@ impl Known {
 /// The leases that this node has granted. Times are those of a clock that never goes back.
 #[derive(Debug)]
 pub(crate) struct Witness {
+    chain: Hash,
     pace: Pace,
+    /// What keys were seen to vote.
+    seen: Arc<SeenVotes>,
     /// Before this, leases may be running that it granted before it was started.
     grants_from: Duration,
     voters: BTreeSet<ConsensusKey>,
@@ -64,14 +69,15 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    pub(crate) fn new(pace: Pace, now: Duration) -> Self {
+    pub(crate) fn new(chain: Hash, pace: Pace, seen: Arc<SeenVotes>, now: Duration) -> Self {
         let (voters, keys) = (BTreeSet::new(), BTreeMap::new());
-        Self { pace, grants_from: now + pace.granted(), voters, keys }
+        Self { chain, pace, seen, grants_from: now + pace.granted(), voters, keys }
     }
 
     /// The keys that have a seat now or soon: nothing is kept about others.
     pub(crate) fn expect(&mut self, voters: BTreeSet<ConsensusKey>) {
         self.keys.retain(|key, _| voters.contains(key));
+        self.seen.expect(&voters);
         self.voters = voters;
     }
 
@@ -81,8 +87,11 @@ impl Witness {
         if !self.voters.contains(&presence.key) {
             return None;
         }
-        let process = presence.statement.process;
-        let known = self.keys.entry(presence.key).or_default();
+        let (key, process) = (presence.key, presence.statement.process);
+        let vote = self.seen.after(&key, presence.statement.last);
+        // Whoever signs this wrongly harms only itself, unless it is passed on.
+        let vote = vote.filter(|vote| vote.is_signed(&key, &self.chain));
+        let known = self.keys.entry(key).or_default();
         known.speaker = Some((process, now));
         known.keep(presence);
         let is_free = known.holder.is_none_or(|it| it.process == process || it.until <= now);
@@ -92,7 +101,7 @@ impl Witness {
         }
         let others = known.presences.iter().filter(|it| it.statement.process != process);
         let others = others.cloned().collect();
-        Some(Answer { process, number, is_granted, term, others })
+        Some(Answer { process, number, is_granted, term, others, vote })
     }
 
     /// Whether a presence that another node passes on says anything new.
@@ -128,10 +137,13 @@ impl Witness {
 mod tests {
     use std::time::Duration;
 
-    use super::{Answer, Claim, Pace, Presence, Witness};
+    use super::{Answer, Arc, Claim, Pace, Presence, SeenVotes, Witness};
     use crate::{
-        ConsensusSecret, keys::private_key, leases::presence::Statement, votes::VotePlace,
+        ConsensusSecret, ballots::SignedVote, keys::private_key, leases::presence::Statement,
+        votes::VotePlace,
     };
+
+    const CHAIN: soma_protocol::Hash = soma_protocol::Hash([7; 32]);
 
     const BOTH: [u8; 2] = [1, 2];
     const GRANTED: Duration = Duration::from_secs(5);
@@ -144,13 +156,13 @@ mod tests {
     fn presence(key: u8, process: u64, now_ms: u64) -> Presence {
         let last = VotePlace { term: 3, view: now_ms };
         let statement = Statement { process, started_ms: 0, now_ms, last };
-        let chain = soma_protocol::Hash([7; 32]);
-        Presence::sign(&private_key(&ConsensusSecret([key; 32])), &chain, statement)
+        Presence::sign(&private_key(&ConsensusSecret([key; 32])), &CHAIN, statement)
     }
 
     /// A node that started at 0, which knows two keys.
     fn witness() -> Witness {
-        let mut witness = Witness::new(Pace::default(), secs(0));
+        let seen = Arc::<SeenVotes>::default();
+        let mut witness = Witness::new(CHAIN, Pace::default(), seen, secs(0));
         witness.expect(BOTH.map(|key| presence(key, 0, 0).key).into());
         witness
     }
@@ -205,6 +217,25 @@ mod tests {
         witness.hear(presence(9, 1, 1));
         assert!(!witness.is_news(&presence(9, 1, 1), secs(41)));
         assert_eq!(witness.keys.len(), 1);
+    }
+
+    #[test]
+    fn a_process_that_takes_over_is_told_of_the_last_vote_that_was_received_of_its_key() {
+        let mut witness = witness();
+        let (key, other) = (ConsensusSecret([1; 32]), ConsensusSecret([2; 32]));
+        let vote = |view| SignedVote::nullify(&key, &CHAIN, VotePlace { term: 3, view });
+        for view in [4, 9_000, 8_000] {
+            witness.seen.note(&key.public(), vote(view));
+        }
+        witness.seen.note(&ConsensusSecret([9; 32]).public(), vote(1));
+        // Its record has views up to the time in ms.
+        assert_eq!(claim(&mut witness, 8, secs(8)).vote, Some(vote(9_000)));
+        assert_eq!(claim(&mut witness, 8, secs(9)).vote, None, "it knows");
+        let forged = SignedVote::nullify(&other, &CHAIN, VotePlace { term: 4, view: 1 });
+        witness.seen.note(&key.public(), forged);
+        assert_eq!(claim(&mut witness, 8, secs(9)).vote, None, "nobody signed it");
+        witness.expect([other.public()].into());
+        assert_eq!(witness.seen.after(&key.public(), VotePlace { term: 0, view: 0 }), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::reason::{Fate, Q32, Reason};
 use crate::error::SdkError;
 
 /// The most targets of an epoch that are compared to tell what was missing.
-const COMPARED_MAX: usize = 64;
+const COMPARED_MAX: usize = 24;
 /// From so many targets of an epoch on, all of its targets are asked for at once.
 const MANY: usize = 4;
 
@@ -226,8 +226,10 @@ async fn nearest_miss(
     // A target to which no stake would have led comes after all others.
     let nearest = missing.enumerate().min_by_key(|(_, missing)| (missing.is_none(), *missing));
     let (place, missing) = nearest.unwrap_or((0, None));
+    let count = |targets: &[u32]| u32::try_from(targets.len()).unwrap_or(u32::MAX);
     Ok(Reason::NotRouted {
-        targets: u32::try_from(drawn.len()).unwrap_or(u32::MAX),
+        targets: count(drawn),
+        compared: count(compared),
         nearest: compared.get(place).copied().unwrap_or(0),
         routed: routed.into_iter().nth(place).unwrap_or_default(),
         stake,

@@ -159,7 +159,9 @@ pub enum Reason {
     NotRouted {
         /// Targets of the epoch.
         targets: u32,
-        /// The target to which least was missing.
+        /// How many of them were compared, the first ones.
+        compared: u32,
+        /// The one of these to which least was missing.
         nearest: u32,
         /// The models that were routed to it.
         routed: Vec<u32>,
@@ -284,13 +286,15 @@ impl Display for Reason {
                 f,
                 "not routed: its stake of {stake} SOMA is below the minimum of {minimum} SOMA"
             ),
-            Self::NotRouted { targets, nearest, routed, stake, missing } => {
-                write!(
-                    f,
-                    "routed to none of {targets} targets: other models were nearer, weighted "
-                )?;
-                write!(f, "by stake. Least was missing at target {nearest}, which went to ")?;
-                write!(f, "{}", Models(routed))?;
+            Self::NotRouted { targets, compared, nearest, routed, stake, missing } => {
+                write!(f, "routed to none of {targets} targets: other models were nearer, ")?;
+                f.write_str("weighted by stake. ")?;
+                if compared < targets {
+                    write!(f, "Of the first {compared}, least was missing at ")?;
+                } else {
+                    f.write_str("Least was missing at ")?;
+                }
+                write!(f, "target {nearest}, which went to {}", Models(routed))?;
                 match missing {
                     Some(missing) => {
                         write!(f, ": {missing} SOMA of stake, beside the {stake} SOMA that it has")

@@ -13,6 +13,7 @@ use soma_compete::{
 use soma_model::{Architecture, Engine, Report as ScoreReport};
 use soma_node::Node;
 use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
+use soma_protocol::action::RegisterModel;
 use soma_protocol::{Amount, Epoch, Hash, ModelId, Params, Phase};
 use soma_sdk::api::{Status, Target, TargetStatus};
 use soma_sdk::client::Client;
@@ -153,7 +154,8 @@ impl Competition<'_> {
         for (place, (owner, specialist)) in (1..).zip(self.owners.iter().zip(specialists)) {
             let stake = STAKE.times(place);
             let (owner, name) = (&owner.competitor, specialist.domain.clone());
-            let model = owner.register(name, stake, COMMISSION_BPS).await?;
+            let register = RegisterModel { name, commission_bps: COMMISSION_BPS, stake };
+            let model = owner.register(register).await?;
             let offer = Offer {
                 model,
                 file: &specialist.file,
