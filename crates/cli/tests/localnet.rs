@@ -555,8 +555,16 @@ fn what_is_due_is_told_and_is_revealed_though_the_node_was_away() {
     network.json(&["model", "init", "--arch", &arch, "-o", &weights]);
     network.json(&["model", "register", "owl", "--key", "account-1"]);
     assert_eq!(network.json(&["status"])["due"], serde_json::json!([]));
-    network.json(&["model", "commit", &weights, "--domain", &style, "--key", "account-1"]);
-    let due = network.json(&["status"])["due"][0].clone();
+    let commit = ["model", "commit", &weights, "--domain", &style, "--key", "account-1"];
+    let committed = network.json(&commit);
+    let balance = || network.json(&["balance", "--key", "account-1"])["balance"].clone();
+    let left = balance();
+    // Whoever runs a command again that was killed pays nothing a second time.
+    assert_eq!(network.json(&commit), committed);
+    assert_eq!(balance(), left);
+    let due = network.json(&["status"])["due"].clone();
+    assert_eq!(due.as_array().unwrap().len(), 1);
+    let due = due[0].clone();
     assert_eq!(due["what"], "reveal of model 1 in epoch 2");
     assert!(units(&due["at_risk"]) > 0);
     network.kill();

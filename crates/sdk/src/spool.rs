@@ -30,7 +30,7 @@ use crate::cipher::{self, EncryptedFile};
 use crate::client::{Client, Sent};
 use crate::error::SdkError;
 use crate::file;
-use crate::obligation::{Obligation, ObligationStatus, Publication, phase_ends_ms};
+use crate::obligation::{Obligation, ObligationStatus, Publication, Reveal, phase_ends_ms};
 use crate::patience::pause;
 use crate::secret::Secret;
 use crate::sender::{Sender, is_of_chain};
@@ -143,6 +143,37 @@ pub struct Listing {
     pub damaged: Vec<SdkError>,
 }
 
+/// What a model commits to, but for the file's encryption and the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed<'a> {
+    /// The chain.
+    pub chain: Hash,
+    /// The model's owner.
+    pub owner: Address,
+    /// The model.
+    pub model: ModelId,
+    /// Number of the architecture that the weights are for.
+    pub architecture: u32,
+    /// BLAKE3 of the weights file.
+    pub weights_hash: Hash,
+    /// The model's specialization.
+    pub specialization: &'a [i16],
+}
+
+impl Committed<'_> {
+    fn is_revealed_by(&self, reveal: &Reveal) -> bool {
+        let of_reveal = Committed {
+            chain: reveal.chain,
+            owner: reveal.owner,
+            model: reveal.model,
+            architecture: reveal.architecture,
+            weights_hash: reveal.weights_hash,
+            specialization: &reveal.specialization,
+        };
+        *self == of_reveal
+    }
+}
+
 /// What a delivery did with an obligation.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -233,6 +264,19 @@ impl Spool {
             }
             _ => None,
         }))
+    }
+
+    /// The last reveal of these weights that is on the list, if there is one: an earlier attempt to
+    /// publish them ended before the reveal.
+    ///
+    /// # Errors
+    /// Same as [`Self::list`].
+    pub fn reveal(&self, of: &Committed<'_>) -> Result<Option<Reveal>, SdkError> {
+        let reveals = self.list()?.obligations.into_iter().filter_map(|due| match due {
+            Obligation::Reveal(reveal) if of.is_revealed_by(&reveal) => Some(reveal),
+            _ => None,
+        });
+        Ok(reveals.max_by_key(|reveal| reveal.epoch))
     }
 
     /// The path of the encrypted file with this hash, if it was encrypted into this spool.

@@ -9,7 +9,7 @@ use soma_compete::{Advance, Competitor, Level, Observer, Offer};
 use soma_model::Weights;
 use soma_node::Node;
 use soma_node::localnet::{Localnet, OPERATOR, Plan};
-use soma_protocol::{Address, Amount, Epoch, Hash, ModelId, Params, Phase};
+use soma_protocol::{Address, Amount, Epoch, Hash, ModelId, Params, Phase, action};
 use soma_sdk::api::{Status, Target};
 use soma_sdk::client::Client;
 use soma_sdk::sender::Sender;
@@ -60,7 +60,9 @@ impl World {
         let client = Client::new(node.url()).unwrap();
         let mut world = Self { node, local, client, model: ModelId(0), dir };
         let owner = world.competitor().await;
-        world.model = owner.register("m".to_owned(), Amount::soma(100), 1_000).await.unwrap();
+        let (name, stake) = ("m".to_owned(), Amount::soma(100));
+        let model = action::RegisterModel { name, commission_bps: 1_000, stake };
+        world.model = owner.register(model).await.unwrap();
         let (file, weights) = world.weights(0);
         let offer = Offer {
             model: world.model,
