@@ -1,6 +1,5 @@
 //! From a weights file to public weights: encrypt, commit, upload; the reveal is an obligation.
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,8 +21,6 @@ use crate::watch::Watch;
 const UPLOAD: &str = "uploading the weights";
 /// Time after which a complete upload that too few validators hold is looked at again.
 const UPLOAD_AGAIN: Duration = Duration::from_secs(20);
-/// How many commits of a publication may lapse before it ends: each costs its fee.
-const LAPSES_MAX: u32 = 3;
 
 /// Weights that a model is about to commit to.
 #[derive(Debug)]
@@ -45,25 +42,6 @@ struct Encrypted {
     file: EncryptedFile,
     key: Secret,
     path: PathBuf,
-}
-
-impl Encrypted {
-    /// The file of a reveal that is due.
-    fn of(reveal: Reveal) -> Self {
-        let Reveal { weights_hash, ciphertext_hash, size_bytes, key, ciphertext: path, .. } =
-            reveal;
-        Self { file: EncryptedFile { weights_hash, ciphertext_hash, size_bytes }, key, path }
-    }
-}
-
-/// The epoch of a commit to this file that can still be revealed.
-fn standing(model: &Model, architecture: u32, encrypted: &Encrypted, now: u32) -> Option<Epoch> {
-    let stands = |commit: &&Commit| {
-        commit.ciphertext_hash.0 == encrypted.file.ciphertext_hash
-            && commit.architecture == architecture
-            && (commit.epoch > now || (commit.epoch == now && commit.held))
-    };
-    model.commits.iter().find(stands).map(|commit| Epoch(commit.epoch))
 }
 
 /// Whether a model has revealed the file that it committed for this epoch.
@@ -102,81 +80,63 @@ impl Competitor<'_> {
                 signer: self.sender.address(),
             });
         }
-        let encrypted = match self.spool.reveal(&self.begun_before(&offer))? {
-            Some(earlier) => Encrypted::of(earlier),
-            None => self.encrypt(&model, &offer)?,
-        };
-        tokio::select! {
-            done = Box::pin(self.commit_until_held(&offer, &encrypted)) => done,
-            never = Box::pin(self.deliver_meanwhile()) => match never {},
-        }
-    }
-
-    async fn commit_until_held(&self, offer: &Offer<'_>, encrypted: &Encrypted) -> Result<Epoch> {
-        let mut lapses = 0;
-        loop {
-            match self.commit_next(offer, encrypted).await {
-                // The epoch ended while the commit was on its way.
-                Err(error) if error.code() == Code::WrongEpoch => {}
-                Err(error @ CompeteError::CommitLapsed { .. }) if lapses < LAPSES_MAX => {
-                    lapses += 1;
-                    let text = format!("{error}; its rent was returned: committing again");
-                    self.observer.notice(Level::Warning, &text);
-                }
-                done => return done,
-            }
-        }
-    }
-
-    /// Commits for the next epoch, unless an earlier run has made a commit that still stands.
-    async fn commit_next(&self, offer: &Offer<'_>, encrypted: &Encrypted) -> Result<Epoch> {
-        let model = self.client().model(offer.model).await?;
-        let now = self.client().status().await?.clock.epoch;
-        if let Some(epoch) = standing(&model, offer.architecture, encrypted, now) {
+        if let Some(earlier) = self.continued(&model, &offer).await? {
+            let epoch = earlier.epoch;
             let text = format!("continuing with the commit for epoch {epoch}, made before");
             self.observer.notice(Level::Info, &text);
-            let reveal = self.reveal_in(epoch, offer, encrypted);
-            self.spool.put_new(&Obligation::Reveal(reveal))?;
-            self.upload(offer, encrypted, epoch).await?;
+            self.upload(&offer, &self.encrypted_before(earlier), epoch).await?;
             return Ok(epoch);
         }
-        let epoch = Epoch(now + 1);
-        let reveal = self.reveal_in(epoch, offer, encrypted);
-        self.tell_stake(&model, offer.architecture, epoch, reveal.size_bytes).await?;
-        let action = reveal.commit();
-        let obligation = Obligation::Reveal(reveal);
-        let is_new = self.spool.put_new(&obligation)?;
-        self.send(&obligation, is_new, action).await?;
-        let uploaded = self.upload(offer, encrypted, epoch).await;
-        if let Err(CompeteError::CommitLapsed { .. }) = uploaded {
-            self.spool.retire(&obligation, false)?;
-        }
-        uploaded.map(|()| epoch)
-    }
-
-    /// Sends what else is due of this account, for as long as a commit takes.
-    async fn deliver_meanwhile(&self) -> Infallible {
-        let mut watch = Watch::start(self.client()).await;
-        let mut troubles = Troubles::default();
+        let encrypted = self.encrypt(&model, &offer)?;
         loop {
-            match self.deliver_now(&mut troubles).await {
-                Ok(_) => troubles.over_all(self.observer),
-                Err(error) => troubles.tell_of_all(self.observer, &error),
+            let epoch = Epoch(client.status().await?.clock.epoch + 1);
+            let reveal = self.reveal_in(epoch, &offer, &encrypted);
+            self.tell_stake(&model, offer.architecture, epoch, reveal.size_bytes).await?;
+            let action = reveal.commit();
+            let obligation = Obligation::Reveal(reveal);
+            let is_new = self.spool.put_new(&obligation)?;
+            match self.send(&obligation, is_new, action).await {
+                // The epoch ended while the commit was on its way.
+                Err(error) if error.code() == Code::WrongEpoch => {}
+                sent => {
+                    sent?;
+                    let uploaded = self.upload(&offer, &encrypted, epoch).await;
+                    if let Err(CompeteError::CommitLapsed { .. }) = uploaded {
+                        self.spool.retire(&obligation, false)?;
+                    }
+                    return uploaded.map(|()| epoch);
+                }
             }
-            watch.changed().await;
         }
     }
 
-    /// What an earlier run with the same weights has in the spool.
-    fn begun_before<'a>(&self, offer: &'a Offer<'_>) -> Committed<'a> {
-        Committed {
+    /// The reveal of these weights that an earlier run has left, if its commit can still be
+    /// revealed. Before that, sends what is due: the reveal may be.
+    async fn continued(&self, model: &Model, offer: &Offer<'_>) -> Result<Option<Reveal>> {
+        let committed = Committed {
             chain: self.sender.chain(),
             owner: self.sender.address(),
             model: offer.model,
             architecture: offer.architecture,
             weights_hash: offer.weights_hash,
             specialization: &offer.specialization,
-        }
+        };
+        let left = self.spool.reveals(&committed)?;
+        self.deliver_once().await?;
+        let clock = self.client().status().await?.clock;
+        let stands = |reveal: &Reveal, commit: &Commit| {
+            let is_time = clock.phase.0.reveals() && commit.held;
+            reveal.epoch.0 > clock.epoch || (reveal.epoch.0 == clock.epoch && is_time)
+        };
+        Ok(left
+            .into_iter()
+            .find(|reveal| reveal.commit_in(model).is_some_and(|commit| stands(reveal, commit))))
+    }
+
+    /// The encrypted file of an earlier run.
+    fn encrypted_before(&self, reveal: Reveal) -> Encrypted {
+        let path = self.spool.ciphertext(reveal.ciphertext_hash);
+        Encrypted { file: reveal.encrypted_file(), key: reveal.key, path }
     }
 
     /// What is revealed in an epoch.

@@ -24,7 +24,7 @@ use soma_protocol::{
 
 use crate::votes::VotePlace;
 
-/// The longest vote: three numbers, a digest and a signature take less.
+/// The longest vote. Its kind, four numbers, a digest and a signature take less.
 const VOTE_BYTES_MAX: usize = 192;
 
 pub(crate) fn notarize<S: Scheme>(vote: &Notarize<S, Digest>) -> Option<SignedBallot> {

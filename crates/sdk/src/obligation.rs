@@ -248,8 +248,13 @@ impl Reveal {
         match (clock.epoch.cmp(&self.epoch.0), commit) {
             // The commit may not be finalized yet.
             (std::cmp::Ordering::Less, _) => ObligationStatus::Waiting { at_risk },
-            (std::cmp::Ordering::Equal, Some(_)) if clock.phase.reveals() => {
-                ObligationStatus::Ready { at_risk }
+            // A commit that too few hold is about to lapse: its reveal would show the key in vain.
+            (std::cmp::Ordering::Equal, Some(commit)) if clock.phase.reveals() => {
+                if commit.held {
+                    ObligationStatus::Ready { at_risk }
+                } else {
+                    ObligationStatus::Waiting { at_risk }
+                }
             }
             (std::cmp::Ordering::Equal, None) if clock.phase.reveals() => ObligationStatus::Settled,
             _ => ObligationStatus::Missed,

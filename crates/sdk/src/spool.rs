@@ -143,7 +143,7 @@ pub struct Listing {
     pub damaged: Vec<SdkError>,
 }
 
-/// What a model commits to, but for the file's encryption and the epoch.
+/// What a commit is about, apart from the epoch and the file's encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed<'a> {
     /// The chain.
@@ -161,7 +161,7 @@ pub struct Committed<'a> {
 }
 
 impl Committed<'_> {
-    fn is_revealed_by(&self, reveal: &Reveal) -> bool {
+    fn matches(&self, reveal: &Reveal) -> bool {
         let of_reveal = Committed {
             chain: reveal.chain,
             owner: reveal.owner,
@@ -266,17 +266,17 @@ impl Spool {
         }))
     }
 
-    /// The last reveal of these weights that is on the list, if there is one: an earlier attempt to
-    /// publish them ended before the reveal.
+    /// The reveals of these weights that are on the list: earlier attempts to publish them ended
+    /// before the reveal.
     ///
     /// # Errors
     /// Same as [`Self::list`].
-    pub fn reveal(&self, of: &Committed<'_>) -> Result<Option<Reveal>, SdkError> {
+    pub fn reveals(&self, of: &Committed<'_>) -> Result<Vec<Reveal>, SdkError> {
         let reveals = self.list()?.obligations.into_iter().filter_map(|due| match due {
-            Obligation::Reveal(reveal) if of.is_revealed_by(&reveal) => Some(reveal),
+            Obligation::Reveal(reveal) if of.matches(&reveal) => Some(reveal),
             _ => None,
         });
-        Ok(reveals.max_by_key(|reveal| reveal.epoch))
+        Ok(reveals.collect())
     }
 
     /// The path of the encrypted file with this hash, if it was encrypted into this spool.

@@ -40,7 +40,7 @@ use super::{
     faults::{FaultReporter, Faults},
     pacer::Timing,
     stance::{Journaled, Known, journaled},
-    vote_channel::{NotingReceiver, RecordingSender},
+    vote_channel::{NotingReceiver, RecordingSender, note},
 };
 use crate::{
     EngineError, Remedy,
@@ -230,7 +230,8 @@ where
                     self.remove_votes_before(ended).await;
                 }
                 Ok(()) = registrations.changed() => self.track(term),
-                Some((theirs, (from, _))) = channels.votes.elsewhere.recv() => {
+                Some((theirs, (from, message))) = channels.votes.elsewhere.recv() => {
+                    note(&self.seen, &from, theirs, message.as_ref());
                     self.hint(term, theirs, from);
                 }
                 Some((theirs, (from, _))) = channels.certificates.elsewhere.recv() => {
@@ -273,7 +274,8 @@ where
         let known = Known { term, last, journal, is_new: height == 0 };
         let watching = known.watches().filter(|_| is_seated);
         let seat = is_seated.then(|| self.seat(committee));
-        // After a loss of power the record may be behind, and so would be what this node says.
+        // After a loss of power the record may be behind. It is brought up to date before this node
+        // says how far it voted, and is told of votes that it lacks.
         let begun = match (last, journal.last_own) {
             (None, _) if watching.is_some() => Some(u64::MAX),
             (None, voted) => Some(voted.unwrap_or(0)),

@@ -67,7 +67,15 @@ impl<C: CheckedSender> CheckedSender for RecordingChecked<'_, C> {
     }
 }
 
-/// Receives votes, and notes each for the key over whose connection it came.
+/// Notes the vote of a term, if it is one, that came over the connection of a key.
+pub(crate) fn note(seen: &SeenVotes, from: &PublicKey, term: u64, message: &[u8]) {
+    let vote = SignedVote::of_bytes(message);
+    if let Some(vote) = vote.filter(|vote| vote.place.term == term) {
+        seen.note(&consensus_key(from), vote);
+    }
+}
+
+/// Receives votes, and notes the last one of each key.
 #[derive(Debug)]
 pub(crate) struct NotingReceiver<R> {
     pub(crate) receiver: R,
@@ -81,10 +89,7 @@ impl<R: Receiver<PublicKey = PublicKey>> Receiver for NotingReceiver<R> {
 
     async fn recv(&mut self) -> Result<Message<PublicKey>, R::Error> {
         let (from, message) = self.receiver.recv().await?;
-        let vote = SignedVote::of_bytes(message.as_ref());
-        if let Some(vote) = vote.filter(|vote| vote.place.term == self.term) {
-            self.seen.note(&consensus_key(&from), vote);
-        }
+        note(&self.seen, &from, self.term, message.as_ref());
         Ok((from, message))
     }
 

@@ -177,7 +177,7 @@ where
     }
 
     fn hear_own_vote(&self, vote: &SignedVote) -> Result<(), &'static str> {
-        if self.leases.has_recorded(vote.place) {
+        if self.leases.is_no_news(vote.place) {
             return Ok(());
         }
         if !vote.is_signed(self.leases.me(), self.leases.chain()) {

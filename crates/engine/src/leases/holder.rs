@@ -238,8 +238,7 @@ impl Leases {
         if process == self.process.number || presence.key != self.me {
             return;
         }
-        // Before the first term begins, the record may lack what the journal has. It is said again.
-        if self.running.borrow().voters.is_empty() {
+        if !self.has_begun() {
             return;
         }
         let now = self.now();
@@ -259,25 +258,31 @@ impl Leases {
         self.hear_vote(last);
     }
 
-    /// Whether the record has a vote of this key, or a later one.
-    pub(crate) fn has_recorded(&self, vote: VotePlace) -> bool {
-        vote <= self.process.record.last_signed()
+    /// Whether a term has begun. Before, the record may lack what the journal has, and nothing is
+    /// concluded from what others say: they say it again.
+    fn has_begun(&self) -> bool {
+        !self.running.borrow().voters.is_empty()
+    }
+
+    /// Whether a vote of this key changes nothing. On the same disk, a process of before this one
+    /// voted no further than the record says.
+    pub(crate) fn is_no_news(&self, vote: VotePlace) -> bool {
+        let record = &self.process.record;
+        !self.has_begun()
+            || vote <= record.last_signed()
+            || record.free_from() >= vote.term.saturating_add(2)
     }
 
     /// Takes a vote that this key signed, in this process or another one.
     pub(crate) fn hear_vote(&self, vote: VotePlace) {
-        // On the same disk, a process of before this one voted no further than the record says.
-        if self.has_recorded(vote) {
+        if self.is_no_news(vote) {
             return;
         }
         // The other process may have come to a later term since.
         let free_from = vote.term.saturating_add(2);
-        let record = &self.process.record;
-        if record.free_from() < free_from {
-            tracing::warn!("{}", Overtaken { free_from });
-            if let Err(error) = record.note_free_from(free_from) {
-                tracing::error!(%error, "cannot record that another process voted");
-            }
+        tracing::warn!("{}", Overtaken { free_from });
+        if let Err(error) = self.process.record.note_free_from(free_from) {
+            tracing::error!(%error, "cannot record that another process voted");
         }
     }
 

@@ -28,7 +28,8 @@ impl SeenVotes {
         }
     }
 
-    /// Keeps a vote that came over the connection of this key, unless a later one did.
+    /// Keeps a vote that came over the connection of this key, unless one of this view or a later
+    /// one did.
     pub(crate) fn note(&self, key: &ConsensusKey, vote: SignedVote) {
         if let Some(last) = self.lock().get_mut(key)
             && last.as_ref().is_none_or(|last| last.place < vote.place)

@@ -89,7 +89,7 @@ impl Witness {
         }
         let (key, process) = (presence.key, presence.statement.process);
         let vote = self.seen.after(&key, presence.statement.last);
-        // Whoever signs this wrongly harms only itself, unless it is passed on.
+        // Whoever passed on a vote that the key did not sign would be blocked.
         let vote = vote.filter(|vote| vote.is_signed(&key, &self.chain));
         let known = self.keys.entry(key).or_default();
         known.speaker = Some((process, now));
