@@ -40,9 +40,9 @@ def local_network(folder, *flags):
 
 
 def command(folder, network, *arguments):
-    """What a command says of a network, as JSON."""
+    """What a command says of a network, as JSON; `None` if it says nothing."""
     environment = {**os.environ, "SOMA_HOME": str(folder), "SOMA_URL": network["urls"][0]}
     done = subprocess.run(
         [binary(), *arguments, "--json"], env=environment, capture_output=True, check=True
     )
-    return json.loads(done.stdout)
+    return json.loads(done.stdout) if done.stdout else None
