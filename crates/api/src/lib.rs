@@ -4,16 +4,15 @@
 //! [`Node`](proved::Node), or reads in a [`conversation`] what to ask next. So programs in other
 //! languages verify with this code, too, without a client that they do not need.
 //!
-//! Reading order: [`text`], [`cursor`], the types of answers, the forms of [batches](batch) and
+//! Reading order: [`cursor`], [`text`], the types of answers, the forms of [batches](batch) and
 //! [permits](permit), [`routes`]; [`answers`] is what the API says about a state; [`unproved`] is
 //! why a node is not believed, [`verifier`] checks records that it proves, [`proved`] asks for them
 //! and computes the answer, and a [`conversation`] is that for whoever asks by other means.
 
 #![forbid(unsafe_code)]
 
-pub mod text;
-
 pub mod cursor;
+pub mod text;
 
 mod types;
 mod validators;

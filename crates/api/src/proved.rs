@@ -44,7 +44,7 @@ pub trait Node: Sync {
     ) -> impl Future<Output = Result<Option<T>, Self::Error>> + Send;
 }
 
-/// The API of a node as far as the node proves it.
+/// The part of a node's API that the node proves.
 ///
 /// # Errors
 /// A question fails with [`VerifyError`], among which is [`VerifyError::Missing`] for what is

@@ -86,7 +86,7 @@ pub enum VerifyError {
         url: String,
         /// Its chain.
         found: Hash,
-        /// The chain that is meant.
+        /// The chain that is asked for.
         expected: Hash,
     },
     /// It is proved that there is no such thing.
@@ -113,7 +113,7 @@ pub enum VerifyError {
         path: PathBuf,
         /// Its chain.
         found: Hash,
-        /// The chain that is meant.
+        /// The chain that is asked for.
         expected: Hash,
     },
     /// What is kept could not be read or written.

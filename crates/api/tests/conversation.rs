@@ -21,6 +21,8 @@ use soma_protocol::{
 };
 
 const URL: &str = "http://node";
+/// The height at which it begins.
+const THIRD_TERM: u64 = 2 * TERM_BLOCKS;
 
 /// A chain with one validator, whose state is what every state has.
 struct Chain {
@@ -108,9 +110,9 @@ impl Chain {
         (header, certificate)
     }
 
-    /// The end of the first term.
+    /// The end of the second term, after which nothing of the first one counts.
     fn handover(&self) -> Value {
-        let (header, certificate) = self.block(TERM_BLOCKS - 1);
+        let (header, certificate) = self.block(THIRD_TERM - 1);
         let voter = self.voter();
         let voters = [&[1][..], &voter.consensus_key.0, &voter.validator.0].concat();
         json!({ "handovers": [hex::encode(&[header, certificate, voters].concat())] })
@@ -122,7 +124,7 @@ impl Chain {
             return serde_json::to_value(&self.genesis).unwrap();
         }
         if path.starts_with(routes::HANDOVERS) {
-            let is_known = path.ends_with("?after=0") || height < TERM_BLOCKS;
+            let is_known = path.ends_with("?after=1") || height < THIRD_TERM;
             return if is_known { json!({ "handovers": [] }) } else { self.handover() };
         }
         let keys = path.strip_prefix(routes::PROOF).unwrap().strip_prefix("?keys=").unwrap();
@@ -214,7 +216,7 @@ fn whoever_carries_a_question_gets_what_the_records_say() {
 
 #[test]
 fn several_questions_at_once_follow_the_same_handovers() {
-    let (chain, height) = (Chain::new("at once"), TERM_BLOCKS + 2);
+    let (chain, height) = (Chain::new("at once"), THIRD_TERM + 2);
     let verifier = Arc::new(Verifier::new(chain.id()));
     let mut questions = [begin(&verifier), begin(&verifier)];
     let said = |path: &str| Some(chain.says(height, path).to_string().into_bytes());
@@ -265,7 +267,7 @@ fn a_verifier_begins_with_a_checkpoint_and_believes_no_committee_of_before() {
     let file = folder.path().join("checkpoint");
     let verifier = Arc::new(Verifier::new(chain.id()));
     assert!(!verifier.save(&file).unwrap());
-    chain.ask(&verifier, TERM_BLOCKS + 2, Question::Params).0.unwrap();
+    chain.ask(&verifier, THIRD_TERM + 2, Question::Params).0.unwrap();
     assert!(verifier.save(&file).unwrap());
 
     let checkpoint = || Checkpoint::read(&file).unwrap();
@@ -274,7 +276,7 @@ fn a_verifier_begins_with_a_checkpoint_and_believes_no_committee_of_before() {
     second.begin_at(checkpoint()).unwrap();
     let old = chain.ask(&second, 3, Question::Params).0.unwrap_err();
     assert_eq!(reason(old), Unproved::Block { height: 3 });
-    let (answer, paths) = chain.ask(&second, TERM_BLOCKS + 3, Question::Params);
+    let (answer, paths) = chain.ask(&second, THIRD_TERM + 3, Question::Params);
     answer.unwrap();
     assert!(paths.iter().all(|path| path != routes::GENESIS), "{paths:?}");
 

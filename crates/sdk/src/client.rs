@@ -275,7 +275,7 @@ impl Client {
         self.peer.as_deref()
     }
 
-    /// The node as far as it proves what it says, if this client verifies.
+    /// What this node proves, if this client verifies.
     fn proved(&self) -> Option<Proved<'_, Self>> {
         self.verifier.as_deref().map(|verifier| Proved::by(self, verifier))
     }

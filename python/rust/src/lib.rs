@@ -1,5 +1,5 @@
-//! `soma._native`: the engine, and what verifies the answers of nodes, for Python. It converts types
-//! and errors and never computes.
+//! `soma._native`: the engine, and what verifies the answers of nodes, for Python. It converts
+//! types and errors and never computes.
 //!
 //! Long work never holds up Python: signals are handled while it runs, and Ctrl-C ends it. Threads
 //! do not survive a fork, so every process has engines of its own.
