@@ -216,7 +216,7 @@ fn whoever_carries_a_question_gets_what_the_records_say() {
 
 #[test]
 fn several_questions_at_once_follow_the_same_handovers() {
-    let (chain, height) = (Chain::new("at once"), THIRD_TERM + 2);
+    let (chain, height) = (Chain::new("many"), THIRD_TERM + 2);
     let verifier = Arc::new(Verifier::new(chain.id()));
     let mut questions = [begin(&verifier), begin(&verifier)];
     let said = |path: &str| Some(chain.says(height, path).to_string().into_bytes());
