@@ -4,47 +4,23 @@ import argparse
 import asyncio
 import concurrent.futures
 import json
-import os
-import shutil
-import signal
-import subprocess
 import typing
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 
 import httpx
 import pytest
+from networks import local_network
 
 import soma
 from soma import client as api
 from soma import types
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def binary():
-    built = [ROOT / "target" / kind / "soma" for kind in ("release", "debug")]
-    found = os.environ.get("SOMA_BIN") or next((str(path) for path in built if path.exists()), None)
-    return found or shutil.which("soma")
-
 
 @pytest.fixture(scope="session")
 def network(tmp_path_factory):
-    """A running local network: its URLs and funded keys. Skipped where there is no binary."""
-    if binary() is None:
-        pytest.skip("no soma binary: cargo build --release, or name it in SOMA_BIN")
-    folder = tmp_path_factory.mktemp("network")
-    info = folder / "info.json"
-    environment = {**os.environ, "SOMA_HOME": str(folder)}
-    command = [binary(), "localnet", "--epoch", "manual", "--port", "0", "--info-out", str(info)]
-    command += ["--state", str(folder / "state")]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout.readline(), "it says its URL when it is up"
-            yield json.loads(info.read_text())
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=60)
+    """A running local network: its URLs and funded keys."""
+    with local_network(tmp_path_factory.mktemp("network")) as network:
+        yield network
 
 
 @pytest.fixture

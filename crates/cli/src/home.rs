@@ -7,6 +7,8 @@ use etcetera::BaseStrategy;
 use crate::error::{Error, Result};
 use crate::global::Global;
 use soma_codes::Code;
+use soma_protocol::Hash;
+use soma_sdk::api::verifier::kept_in;
 use soma_sdk::keys::KeyFolder;
 use soma_sdk::known_chain::KnownChain;
 
@@ -69,8 +71,8 @@ impl Home {
     }
 
     /// The committees of a chain, as they were verified last.
-    pub(crate) fn committees(&self, chain: &str) -> PathBuf {
-        self.0.join("verified").join(chain)
+    pub(crate) fn committees(&self, chain: &Hash) -> PathBuf {
+        kept_in(&self.0, chain)
     }
 
     /// The file at which processes that send for an account on a chain take turns.

@@ -96,7 +96,7 @@ pub(crate) fn quiet_client_at(url: &str, global: &Global) -> Result<Client> {
 fn verifier(global: &Global) -> Result<Verifier> {
     let chain = known_chain(global)?
         .ok_or_else(|| Error::new(Code::ChainUnknown, "with --verify, the chain must be known"))?;
-    Ok(Verifier::kept(chain, Home::find(global)?.committees(&chain.to_string()))?)
+    Ok(Verifier::kept(chain, Home::find(global)?.committees(&chain))?)
 }
 
 /// The account of `--key` at the node of `--url`, on the chain that the key signs for. When a

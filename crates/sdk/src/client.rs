@@ -4,7 +4,6 @@
 //! verify what the node says about the state; [`crate::transfer`] checks files by hash.
 
 mod url;
-mod proved;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,14 +15,16 @@ use serde::de::DeserializeOwned;
 use soma_codes::Code;
 use soma_protocol::{
     Address, Architecture, Epoch as EpochId, Genesis, Hash, ModelId, Params, SignedTransaction,
-    StateRead, TargetId, read,
+    TargetId,
 };
 use tokio::time::{Instant, sleep};
 
-use crate::answers;
 use crate::api::permit::PERMIT;
+use crate::api::proved::{Node, Proved};
 use crate::api::routes;
 use crate::api::text::Text;
+use crate::api::unproved::VerifyError;
+use crate::api::verifier::Verifier;
 use crate::api::{
     Account, ApiError, Batch, BatchAnswer, Block, Contacts, Epoch, Event, Model, Page, Receipt,
     Status, Submitted, Target, Transaction, Vector, Winner,
@@ -35,7 +36,6 @@ use crate::keys::PeerKey;
 use crate::patience::{Listener, QUIET};
 use crate::retry::RETRIES;
 use crate::trust::Trust;
-use crate::verifier::Verifier;
 
 use self::url::Base;
 pub use self::url::{check_url, has_login, names_another_machine, without_login, without_logins};
@@ -275,6 +275,11 @@ impl Client {
         self.peer.as_deref()
     }
 
+    /// What this node proves, if this client verifies.
+    fn proved(&self) -> Option<Proved<'_, Self>> {
+        self.verifier.as_deref().map(|verifier| Proved::by(self, verifier))
+    }
+
     /// Whether it verifies what the node says of the state.
     pub(crate) fn verifies(&self) -> bool {
         self.verifier.is_some()
@@ -292,22 +297,22 @@ impl Client {
 
     /// The state of the chain and of the node.
     pub async fn status(&self) -> Result<Status, SdkError> {
-        let said = self.get(routes::STATUS).await?;
-        match &self.verifier {
-            Some(verifier) => Box::pin(self.proved_status(verifier, said)).await,
-            None => Ok(said),
+        match self.proved() {
+            Some(proved) => Box::pin(proved.status()).await,
+            None => self.get(routes::STATUS).await,
         }
     }
 
     /// The genesis of the chain with this id.
     ///
     /// # Errors
-    /// As for other requests; [`SdkError::OtherChain`] if the node has another one.
+    /// As for other requests; [`VerifyError::OtherChain`] if the node has another one.
     pub async fn genesis(&self, chain: Hash) -> Result<Genesis, SdkError> {
         let genesis: Genesis = self.get(routes::GENESIS).await?;
         let found = genesis.chain_id();
         if found != chain {
-            return Err(SdkError::OtherChain { url: self.url.clone(), found, expected: chain });
+            let url = self.url.clone();
+            return Err(VerifyError::OtherChain { url, found, expected: chain }.into());
         }
         Ok(genesis)
     }
@@ -340,43 +345,42 @@ impl Client {
             governance.next = before.next.filter(|_| !before.proposals.is_empty());
             governance.proposals.splice(..0, before.proposals);
         }
-        match &self.verifier {
-            Some(verifier) => Box::pin(self.proved_governance(verifier, governance)).await,
+        match self.proved() {
+            Some(proved) => Box::pin(proved.governance(governance)).await,
             None => Ok(governance),
         }
     }
 
     /// The parameters in force.
     pub async fn params(&self) -> Result<Params, SdkError> {
-        match &self.verifier {
-            Some(verifier) => self.proved(verifier, read::params).await,
+        match self.proved() {
+            Some(proved) => proved.params().await,
             None => self.get(routes::PARAMS).await,
         }
     }
 
     /// The architecture in force.
     pub async fn architecture(&self) -> Result<Architecture, SdkError> {
-        match &self.verifier {
-            Some(verifier) => {
-                self.proved(verifier, |state| read::network(state).architecture).await
-            }
+        match self.proved() {
+            Some(proved) => proved.architecture().await,
             None => self.get(routes::ARCHITECTURE).await,
         }
     }
 
     /// An account; an unknown one is empty.
     pub async fn account(&self, address: Address) -> Result<Account, SdkError> {
-        let said = self.get(&routes::path(routes::ACCOUNT, address)).await?;
-        match &self.verifier {
-            Some(verifier) => Box::pin(self.proved_account(verifier, address, said)).await,
-            None => Ok(said),
+        match self.proved() {
+            Some(proved) => Box::pin(proved.account(address)).await,
+            None => self.get(&routes::path(routes::ACCOUNT, address)).await,
         }
     }
 
     /// An epoch that has begun.
     pub async fn epoch(&self, epoch: EpochId) -> Result<Epoch, SdkError> {
-        let path = routes::path(routes::EPOCH, epoch);
-        self.found(&path, Code::EpochNotFound, |state| answers::epoch(state, epoch)).await
+        match self.proved() {
+            Some(proved) => proved.epoch(epoch).await,
+            None => self.get(&routes::path(routes::EPOCH, epoch)).await,
+        }
     }
 
     /// All models, by id.
@@ -386,8 +390,10 @@ impl Client {
 
     /// A model.
     pub async fn model(&self, id: ModelId) -> Result<Model, SdkError> {
-        let path = routes::path(routes::MODEL, id);
-        self.found(&path, Code::ModelNotFound, |state| answers::model(state, id)).await
+        match self.proved() {
+            Some(proved) => proved.model(id).await,
+            None => self.get(&routes::path(routes::MODEL, id)).await,
+        }
     }
 
     /// A model's specialization as it is now, or, if it was routed to the targets of `epoch`, the
@@ -397,16 +403,16 @@ impl Client {
         id: ModelId,
         epoch: Option<EpochId>,
     ) -> Result<Vector, SdkError> {
-        let query = epoch.map(|epoch| format!("?epoch={epoch}")).unwrap_or_default();
-        let path = format!("{}{query}", routes::path(routes::MODEL_SPECIALIZATION, id));
-        let answer = |state: &dyn StateRead| answers::specialization(state, id, epoch);
-        self.found(&path, Code::SpecializationNotFound, answer).await
+        match self.proved() {
+            Some(proved) => proved.specialization(id, epoch).await,
+            None => self.get(&routes::specialization(id, epoch)).await,
+        }
     }
 
     /// The targets of `epoch`, or of all epochs, by id.
     pub async fn targets(&self, epoch: Option<EpochId>) -> Result<Vec<Target>, SdkError> {
-        if let (Some(verifier), Some(epoch)) = (&self.verifier, epoch) {
-            return Box::pin(self.proved_targets(verifier, epoch)).await;
+        if let (Some(proved), Some(epoch)) = (self.proved(), epoch) {
+            return Box::pin(proved.targets(epoch)).await;
         }
         let filter = epoch.map(|epoch| format!("epoch={epoch}&")).unwrap_or_default();
         self.all(routes::TARGETS, &filter).await
@@ -414,14 +420,18 @@ impl Client {
 
     /// A target.
     pub async fn target(&self, id: TargetId) -> Result<Target, SdkError> {
-        let path = routes::path(routes::TARGET, id);
-        self.found(&path, Code::TargetNotFound, |state| answers::target(state, id)).await
+        match self.proved() {
+            Some(proved) => proved.target(id).await,
+            None => self.get(&routes::path(routes::TARGET, id)).await,
+        }
     }
 
     /// The direction of a target.
     pub async fn direction(&self, id: TargetId) -> Result<Vector, SdkError> {
-        let path = routes::path(routes::TARGET_DIRECTION, id);
-        self.found(&path, Code::TargetNotFound, |state| answers::direction(state, id)).await
+        match self.proved() {
+            Some(proved) => proved.direction(id).await,
+            None => self.get(&routes::path(routes::TARGET_DIRECTION, id)).await,
+        }
     }
 
     /// The data published for a target, while it is kept.
@@ -443,11 +453,8 @@ impl Client {
     /// The targets that were first won with data that has these pieces, at most
     /// [`PIECES_MAX`](soma_protocol::sketch::PIECES_MAX) of them.
     pub async fn winners(&self, pieces: &[u64]) -> Result<Vec<Option<Winner>>, SdkError> {
-        if let Some(verifier) = &self.verifier {
-            let winners = |state: &dyn StateRead| {
-                pieces.iter().map(|piece| answers::winner(state, *piece)).collect()
-            };
-            return self.proved(verifier, winners).await;
+        if let Some(proved) = self.proved() {
+            return proved.winners(pieces).await;
         }
         let hashes: Vec<String> = pieces.iter().map(u64::to_string).collect();
         self.get(&format!("{}?hashes={}", routes::PIECES, hashes.join(","))).await
@@ -738,6 +745,21 @@ impl Client {
             bytes.extend_from_slice(&piece);
         }
         Ok((url, bytes))
+    }
+}
+
+impl Node for Client {
+    type Error = SdkError;
+
+    fn url(&self) -> &str {
+        Self::url(self)
+    }
+
+    async fn ask<T: DeserializeOwned + Send>(&self, path: &str) -> Result<Option<T>, SdkError> {
+        match self.get(path).await {
+            Err(SdkError::Api { status: 404, .. }) => Ok(None),
+            answer => answer.map(Some),
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use soma_codes::{Code, Coded, Exit};
 use soma_protocol::Hash;
 
+use crate::api::text::Text;
+use crate::api::unproved::{Unproved, VerifyError};
 use crate::api::{ApiError, Rejection};
 use crate::handshake::{Handshake, first_cause};
-use crate::unproved::Unproved;
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -105,27 +106,9 @@ pub enum SdkError {
         /// What was given.
         url: String,
     },
-    /// The node is one of another chain than the key signs for.
-    #[error("{url} is a node of chain {found}, not of {expected}")]
-    OtherChain {
-        /// The node.
-        url: String,
-        /// Its chain.
-        found: Hash,
-        /// The chain that is known.
-        expected: Hash,
-    },
-    /// The node does not prove what it says.
-    #[error("{url} does not prove what it says: {reason}")]
-    Unproved {
-        /// The node.
-        url: String,
-        /// Why it is not believed.
-        reason: Unproved,
-    },
-    /// The genesis breaks its own rules.
-    #[error("genesis: {0}")]
-    Genesis(String),
+    /// What the node says is not believed, or it is one of another chain.
+    #[error(transparent)]
+    Verify(VerifyError),
     /// Bytes do not have the expected hash.
     #[error("{what} hashes to {found}, not {expected}")]
     WrongHash {
@@ -260,14 +243,7 @@ impl Coded for SdkError {
             Self::CaFile { .. } => Code::BadCaFile,
             Self::Malformed { .. } | Self::TooLong { .. } => Code::NotANode,
             Self::Url { .. } => Code::BadUrl,
-            Self::OtherChain { .. } => Code::OtherChain,
-            Self::Unproved { reason: Unproved::Time { .. }, .. } => Code::BlockOfAnotherTime,
-            Self::Unproved { reason: Unproved::Block { .. } | Unproved::Handover(_), .. } => {
-                Code::BlockNotCertified
-            }
-            Self::Unproved { reason: Unproved::Format { .. }, .. } => Code::RulesUnknown,
-            Self::Unproved { .. } => Code::AnswerUnproved,
-            Self::Genesis(_) => Code::InvalidGenesis,
+            Self::Verify(error) => error.code(),
             Self::WrongHash { .. } => Code::WrongHash,
             Self::WrongSize { .. } => Code::WrongSize,
             Self::Io { source, .. } => Code::of_io(source),
@@ -317,6 +293,20 @@ impl Coded for SdkError {
     }
 }
 
+impl From<VerifyError> for SdkError {
+    /// What is proved to be missing is an answer as nodes give it.
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Missing { code, .. } => {
+                let (status, message) = (code.http_status().unwrap_or(404), error.to_string());
+                Self::Api { status, error: ApiError { code: Text(code), message, hint: None } }
+            }
+            VerifyError::Io { path, source } => Self::Io { path, source },
+            error => Self::Verify(error),
+        }
+    }
+}
+
 impl SdkError {
     /// Whether the same request may succeed in a moment, because nothing is wrong with it: the
     /// network fails, or something answers in place of a node, such as a proxy.
@@ -345,13 +335,12 @@ impl SdkError {
             || self.is_local()
             || match self {
                 Self::Api { error, .. } => error.code.0 == Code::RedirectRefused,
+                Self::Verify(VerifyError::OtherChain { .. }) => true,
                 // Another release can read it, and nothing else.
-                Self::Unproved { reason: Unproved::Format { .. }, .. } => false,
-                Self::OtherChain { .. }
-                | Self::Handshake { .. }
-                | Self::Unproved { .. }
-                | Self::WrongHash { .. }
-                | Self::WrongSize { .. } => true,
+                Self::Verify(VerifyError::Unproved { reason, .. }) => {
+                    !matches!(reason, Unproved::Format { .. })
+                }
+                Self::Handshake { .. } | Self::WrongHash { .. } | Self::WrongSize { .. } => true,
                 _ => false,
             }
     }

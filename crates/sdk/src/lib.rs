@@ -1,24 +1,20 @@
-//! What an outside program needs to take part: API types, client, keys, signing, transfers, spool.
+//! What an outside program needs to take part: client, keys, signing, transfers, spool.
 //!
 //! It must never depend on the model, the node or the engine, and never print a secret.
 //!
-//! Reading order: [`api`] is the HTTP API as data, [`figures`] are its integers as people read
-//! them, [`answers`] is what it says about a state; [`error`] lists what can fail, [`handshake`]
-//! how TLS can, [`unproved`] why a node is not believed; `file`, [`secret`], [`corpus`], [`words`],
-//! [`keys`] and [`cipher`] keep secrets; [`patience`] and [`turn`] are how to wait; [`trust`] is
-//! which servers are believed to be who they say, and [`verifier`] checks what they say; [`client`]
-//! calls a node, with [`events`] and [`transfer`]; [`why`] reads from it what became of somebody;
-//! [`signing`] makes transactions, [`known_chain`] remembers for which chain, [`at_stake`] what
-//! would be lost, and [`sender`] sends them for one account; [`obligation`] is what an account
-//! still has to send, and [`spool`] keeps it on disk until it is settled.
+//! Reading order: [`api`], a crate of its own, is the HTTP API as data and checks what nodes say;
+//! [`figures`] are its integers as people read them; [`error`] lists what can fail, [`handshake`]
+//! how TLS can; `file`, [`secret`], [`corpus`], [`words`], [`keys`] and [`cipher`] keep secrets;
+//! [`patience`] and [`turn`] are how to wait; [`trust`] is which servers are believed to be who
+//! they say; [`client`] calls a node, with [`events`] and [`transfer`]; [`why`] reads from it what
+//! became of somebody; [`signing`] makes transactions, [`known_chain`] remembers for which chain,
+//! [`at_stake`] what would be lost, and [`sender`] sends them for one account; [`obligation`] is
+//! what an account still has to send, and [`spool`] keeps it on disk until it is settled.
 
 #![forbid(unsafe_code)]
 
-pub mod api;
 pub mod figures;
-pub mod answers;
 pub mod handshake;
-pub mod unproved;
 pub mod error;
 
 mod file;
@@ -35,7 +31,6 @@ mod retry;
 pub mod turn;
 
 pub mod trust;
-pub mod verifier;
 
 pub mod client;
 pub mod events;
@@ -53,7 +48,12 @@ pub mod why;
 pub mod obligation;
 pub mod spool;
 
+pub use soma_api as api;
+pub use soma_api::answers;
+
 pub use api::text::Text;
+pub use api::unproved::VerifyError;
+pub use api::verifier::Verifier;
 pub use client::{Client, Sent};
 pub use error::SdkError;
 pub use secret::Secret;
@@ -61,4 +61,3 @@ pub use sender::Sender;
 pub use soma_protocol as protocol;
 pub use spool::Spool;
 pub use trust::Trust;
-pub use verifier::Verifier;

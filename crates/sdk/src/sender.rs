@@ -16,6 +16,7 @@ use soma_protocol::{
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::api::unproved::VerifyError;
 use crate::api::{Receipt, Status};
 use crate::at_stake::AtStake;
 use crate::client::{Client, Looks, Sent, Whereabouts};
@@ -74,7 +75,7 @@ impl Sender {
     /// a chain on which its caller never meant to sign.
     ///
     /// # Errors
-    /// [`SdkError::OtherChain`] if the node is one of another chain; those of [`Client`]'s
+    /// [`VerifyError::OtherChain`] if the node is one of another chain; those of [`Client`]'s
     /// requests.
     pub async fn new(client: Client, key: SecretKey, chain: Hash) -> Result<Self, SdkError> {
         is_of_chain(&client, &client.status().await?, chain)?;
@@ -347,7 +348,7 @@ pub(crate) fn is_of_chain(client: &Client, status: &Status, chain: Hash) -> Resu
         return Ok(());
     }
     let url = client.url().to_owned();
-    Err(SdkError::OtherChain { url, found, expected: chain })
+    Err(VerifyError::OtherChain { url, found, expected: chain }.into())
 }
 
 /// Ten minutes from now, by the chain's clock or this machine's, whichever is ahead: the clock of

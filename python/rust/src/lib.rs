@@ -1,9 +1,12 @@
-//! `soma._native`: the engine for Python. It converts types and errors and never computes.
+//! `soma._native`: the engine, and what verifies the answers of nodes, for Python. It converts
+//! types and errors and never computes.
 //!
 //! Long work never holds up Python: signals are handled while it runs, and Ctrl-C ends it. Threads
 //! do not survive a fork, so every process has engines of its own.
 //!
-//! `soma/native.py` wraps its classes and documents them.
+//! `soma/native.py` and `soma/verifier.py` wrap its classes and document them.
+
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -405,5 +408,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(init, module)?)?;
     module.add_function(wrap_pyfunction!(default_recipe, module)?)?;
     module.add_class::<Model>()?;
-    module.add_class::<Trainer>()
+    module.add_class::<Trainer>()?;
+    module.add_class::<verify::Verifier>()?;
+    module.add_class::<verify::Conversation>()
 }

@@ -5,12 +5,14 @@ Importing `soma` imports neither torch nor jax: the twins are `soma.torch` and `
 
 from soma import track
 from soma.architecture import NANO, V1, Architecture
-from soma.client import ApiError, AsyncClient, Client, WrongHash
+from soma.client import AsyncClient, Client
 from soma.data import Corpus
+from soma.errors import ApiError, VerifyError, WrongHash
 from soma.native import Model, NativeScore, Trainer
 from soma.recipe import Recipe
 from soma.score import NonFinite, Score, ScoreError, ZeroEmbedding
 from soma.sigreg import seed_of
+from soma.verifier import Verifier
 from soma.weights import WeightsError
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "Score",
     "ScoreError",
     "Trainer",
+    "Verifier",
+    "VerifyError",
     "WeightsError",
     "WrongHash",
     "ZeroEmbedding",

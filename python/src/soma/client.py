@@ -1,7 +1,8 @@
 """Clients of a node's API: `Client` blocks, `AsyncClient` returns awaitables.
 
 Methods are named as the commands: `soma model list` is `client.model.list()`. Clients hold no key.
-They check weights by hash, and trust the node for everything else.
+They check weights by hash, and trust the node for everything else, unless they are told to
+`verify`: then, as with `soma --verify`, what it says about the state of the chain must be proved.
 
 What passes is waited for, as the commands do: downloads and event streams continue where they
 stopped, a wait survives a node that restarts, and requests that a node refuses for now are asked
@@ -26,8 +27,10 @@ from typing import BinaryIO, Self, TypeVar
 import httpx
 from blake3 import blake3
 
-from soma import types
+from soma import _native, types
 from soma.codes import Code
+from soma.errors import ApiError, WrongHash
+from soma.verifier import Question, Verifier
 
 T, U = TypeVar("T"), TypeVar("U")
 Answer = T | Awaitable[T]
@@ -44,23 +47,6 @@ _LAST_INDEX = 2**32 - 1
 """In a cursor: after every event of its block."""
 
 
-class ApiError(Exception):
-    """The node answered with an error. `code` is one of `soma.codes.Code`, or a newer node's."""
-
-    def __init__(self, status: int, code: str, message: str, hint: str | None):
-        super().__init__(_harmless(f"{code}: {message}" + (f" ({hint})" if hint else "")))
-        self.status, self.code, self.message, self.hint = status, code, message, hint
-
-
-def _harmless(text: str) -> str:
-    """The text with everything written out that could control a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
-
-
-class WrongHash(Exception):
-    """A file does not have the expected hash."""
-
-
 class _Model:
     """`soma model ...`"""
 
@@ -73,13 +59,16 @@ class _Model:
 
     def show(self, id: int) -> Answer[types.Model]:
         """A model."""
-        return self._client._get(f"/v1/models/{id}", types.Model)
+        return self._client._answer(f"/v1/models/{id}", types.Model, ("model", id))
 
     def specialization(self, id: int, epoch: int | None = None) -> Answer[types.Vector]:
         """A model's specialization as it is now, or as it was when the targets of `epoch`, the
         running one or the one before, were drawn."""
         chosen = "" if epoch is None else f"?epoch={epoch}"
-        return self._client._get(f"/v1/models/{id}/specialization{chosen}", types.Vector)
+        question = ("specialization", id, epoch)
+        return self._client._answer(
+            f"/v1/models/{id}/specialization{chosen}", types.Vector, question
+        )
 
     def pull(self, id: int, path: str | os.PathLike) -> Answer[Path]:
         """Downloads a model's public weights to `path` and checks their hash; resumes an
@@ -95,16 +84,18 @@ class _Target:
 
     def list(self, epoch: int | None = None) -> Answer[list[types.Target]]:
         """The targets of `epoch`, or of all epochs, by id."""
+        if self._client.verifier and epoch is not None:
+            return self._client._prove(list[types.Target], ("targets", epoch))
         chosen = "" if epoch is None else f"epoch={epoch}&"
         return self._client._all(f"/v1/targets?{chosen}", types.Target)
 
     def show(self, id: int) -> Answer[types.Target]:
         """A target."""
-        return self._client._get(f"/v1/targets/{id}", types.Target)
+        return self._client._answer(f"/v1/targets/{id}", types.Target, ("target", id))
 
     def direction(self, id: int) -> Answer[types.Vector]:
         """The direction of a target."""
-        return self._client._get(f"/v1/targets/{id}/direction", types.Vector)
+        return self._client._answer(f"/v1/targets/{id}/direction", types.Vector, ("direction", id))
 
 
 class _Validator:
@@ -120,27 +111,37 @@ class _Validator:
 
 class _Api(ABC):
     """The methods of both clients. Each may raise `ApiError`, and `httpx.HTTPError` if the node
-    cannot be reached."""
+    cannot be reached.
 
-    def __init__(self, url: str):
+    With a verifier, `VerifyError` names a node that lies. The clock, the rules, parameters, prices,
+    the architecture, accounts, epochs, models, specializations, targets and their directions are
+    proved. The word of the node are `model.list()`, `target.list()` without an epoch, validators,
+    stakes, proposals, blocks, transactions and events; in `status()`, its counts and what it says
+    of itself; and that an account has no more models.
+    """
+
+    def __init__(self, url: str, verify: str | Verifier | None):
         self._options = _options(url)
         self.url = _without_login(url).rstrip("/")
         """Where the node is, without a name and a password that `url` may have."""
+        is_one = verify is None or isinstance(verify, Verifier)
+        self.verifier = verify if is_one else Verifier(verify)
+        """What checks the node's answers, if anything does."""
         self.model = _Model(self)
         self.target = _Target(self)
         self.validator = _Validator(self)
 
     def status(self) -> Answer[types.Status]:
         """The state of the chain and of the node."""
-        return self._get("/v1/status", types.Status)
+        return self._answer("/v1/status", types.Status, ("status",))
 
     def account(self, address: str) -> Answer[types.Account]:
         """An account; an unknown one is empty."""
-        return self._get(f"/v1/accounts/{address}", types.Account)
+        return self._account(address, lambda account: account)
 
     def balance(self, address: str) -> Answer[int]:
         """An account's balance, in base units."""
-        return self._get(f"/v1/accounts/{address}", types.Account, lambda account: account.balance)
+        return self._account(address, lambda account: account.balance)
 
     def stakes(self, address: str) -> Answer[list[types.Stake]]:
         """An account's stakes in models and validators."""
@@ -148,19 +149,19 @@ class _Api(ABC):
 
     def governance(self) -> Answer[types.Governance]:
         """The rent price, proposals, and the running migration."""
-        return self._get("/v1/governance", types.Governance)
+        return self._answer("/v1/governance", types.Governance, ("governance",))
 
     def params(self) -> Answer[dict]:
         """The parameters in force, by name."""
-        return self._get("/v1/params", dict)
+        return self._answer("/v1/params", dict, ("params",))
 
     def architecture(self) -> Answer[dict]:
         """The architecture in force."""
-        return self._get("/v1/architecture", dict)
+        return self._answer("/v1/architecture", dict, ("architecture",))
 
     def epoch(self, epoch: int) -> Answer[types.Epoch]:
         """An epoch that has begun."""
-        return self._get(f"/v1/epochs/{epoch}", types.Epoch)
+        return self._answer(f"/v1/epochs/{epoch}", types.Epoch, ("epoch", epoch))
 
     def block(self, height: int) -> Answer[types.Block]:
         """A finalized block."""
@@ -169,6 +170,25 @@ class _Api(ABC):
     def transaction(self, hash: str) -> Answer[types.Transaction]:
         """A transaction and its outcome."""
         return self._get(f"/v1/transactions/{hash}", types.Transaction)
+
+    def _account(self, address: str, then: Callable[[types.Account], U]) -> Answer[U]:
+        path, question = f"/v1/accounts/{address}", ("account", address)
+        return self._answer(path, types.Account, question, then)
+
+    def _answer(
+        self,
+        path: str,
+        kind: type[T],
+        question: Question,
+        then: Callable[[T], U] = lambda value: value,
+    ) -> Answer[U]:
+        """The proved answer to `question` with a verifier, what the node says at `path` without
+        one; transformed by `then`."""
+        return self._prove(kind, question, then) if self.verifier else self._get(path, kind, then)
+
+    @abstractmethod
+    def _prove(self, kind: type[T], question: Question, then: Callable[[T], U] = ...) -> Answer[U]:
+        """The answer of proved records, transformed by `then`."""
 
     @abstractmethod
     def _get(self, path: str, kind: type[T], then: Callable[[T], U] = ...) -> Answer[U]:
@@ -186,9 +206,10 @@ class _Api(ABC):
 class Client(_Api):
     """A node's API; every call blocks until the answer."""
 
-    def __init__(self, url: str):
-        """Sends nothing yet. Raises `ValueError` if `url` is not that of a node."""
-        super().__init__(url)
+    def __init__(self, url: str, *, verify: str | Verifier | None = None):
+        """Sends nothing yet. `verify` is a `Verifier`, or the id of the chain for one. Raises
+        `ValueError` if `url` is not that of a node."""
+        super().__init__(url, verify)
         self._http = httpx.Client(**self._options)
 
     def send(self, transaction: bytes) -> types.Submitted:
@@ -256,6 +277,12 @@ class Client(_Api):
     def _get(self, path, kind, then=lambda value: value):
         return then(_decode(kind, self._ask(path)))
 
+    def _prove(self, kind, question, then=lambda value: value):
+        asked = self.verifier._begin(self.url, question)
+        while asked.path is not None:
+            _hand_on(self._ask(asked.path), asked)
+        return then(types.decode(kind, json.loads(asked.answer)))
+
     def _all(self, path, kind):
         found, query = [], f"limit={_PAGE}"
         while query:
@@ -286,9 +313,10 @@ class Client(_Api):
 class AsyncClient(_Api):
     """A node's API; every call returns an awaitable."""
 
-    def __init__(self, url: str):
-        """Sends nothing yet. Raises `ValueError` if `url` is not that of a node."""
-        super().__init__(url)
+    def __init__(self, url: str, *, verify: str | Verifier | None = None):
+        """Sends nothing yet. `verify` is a `Verifier`, or the id of the chain for one. Raises
+        `ValueError` if `url` is not that of a node."""
+        super().__init__(url, verify)
         self._http = httpx.AsyncClient(**self._options)
 
     async def send(self, transaction: bytes) -> types.Submitted:
@@ -356,6 +384,12 @@ class AsyncClient(_Api):
 
     async def _get(self, path, kind, then=lambda value: value):
         return then(_decode(kind, await self._ask(path)))
+
+    async def _prove(self, kind, question, then=lambda value: value):
+        asked = self.verifier._begin(self.url, question)
+        while asked.path is not None:
+            _hand_on(await self._ask(asked.path), asked)
+        return then(types.decode(kind, json.loads(asked.answer)))
 
     async def _all(self, path, kind):
         found, query = [], f"limit={_PAGE}"
@@ -642,6 +676,17 @@ def _not_a_node(response: httpx.Response) -> ApiError:
     url = _without_login(str(response.request.url))
     message = f"{url} does not answer like a soma node"
     return ApiError(response.status_code, Code.NOT_A_NODE, message, "check the URL")
+
+
+def _hand_on(response: httpx.Response, asked: _native.Conversation) -> None:
+    """Tells a question what the node said. Raises `VerifyError`, `ApiError`."""
+    missing = response.status_code == httpx.codes.NOT_FOUND
+    if not missing and not response.is_success:
+        _json(response)
+    try:
+        asked.hear(None if missing else response.content)
+    except ValueError:
+        raise _not_a_node(response) from None
 
 
 def _json(response: httpx.Response) -> object:

@@ -22,6 +22,7 @@ class Code(StrEnum):
     ARCHITECTURE_OUT_OF_BOUNDS = "architecture_out_of_bounds"
     BAD_ARCHITECTURE = "bad_architecture"
     BAD_CA_FILE = "bad_ca_file"
+    BAD_CHECKPOINT = "bad_checkpoint"
     BAD_COMMISSION = "bad_commission"
     BAD_CORPUS_SIZE = "bad_corpus_size"
     BAD_DATA_SIZE = "bad_data_size"

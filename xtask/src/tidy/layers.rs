@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::tree::{File, Manifest};
 
 /// The crates from bottom to top, each with the crates that it may depend on.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("soma-codes", &[]),
     ("soma-os", &[]),
     ("soma-architecture", &["soma-codes"]),
@@ -14,7 +14,8 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("soma-model", &["soma-codes", "soma-os", "soma-architecture"]),
     ("soma-store", &["soma-codes", "soma-os", "soma-protocol", "soma-proof"]),
     ("soma-engine", &["soma-codes", "soma-os", "soma-protocol", "soma-proof", "soma-store"]),
-    ("soma-sdk", &["soma-codes", "soma-os", "soma-architecture", "soma-protocol", "soma-proof"]),
+    ("soma-api", &["soma-codes", "soma-os", "soma-protocol", "soma-proof"]),
+    ("soma-sdk", &["soma-codes", "soma-os", "soma-architecture", "soma-protocol", "soma-api"]),
     (
         "soma-compete",
         &["soma-codes", "soma-os", "soma-architecture", "soma-protocol", "soma-model", "soma-sdk"],

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use soma_protocol::{Hash, SignedTransaction};
 use soma_sdk::client::Sent;
-use soma_sdk::{SdkError, Text};
+use soma_sdk::{SdkError, Text, VerifyError};
 
 use crate::error::{Error, Result};
 use crate::global::Global;
@@ -80,7 +80,7 @@ async fn send(signed: SignedTransaction, global: &Global, output: &Output) -> Re
     let (expected, found) = (signed.transaction().chain, client.status().await?.chain_id.0);
     if found != expected {
         let url = client.url().to_owned();
-        return Err(SdkError::OtherChain { url, found, expected }.into());
+        return Err(SdkError::from(VerifyError::OtherChain { url, found, expected }).into());
     }
     let hash = client.send(&signed).await?;
     let what = || format!("waiting for the network to include transaction {hash}");

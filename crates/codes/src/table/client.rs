@@ -79,6 +79,10 @@ macro_rules! client {
         "Answers are verified from the genesis of a chain on, and nothing says of which chain.",
         "name it with --chain ID; `soma status` shows what a node says, somebody whom you trust \
          knows whether it is true";
+    BadCheckpoint = "bad_checkpoint", Config:
+        "The file from which answers are to be verified holds no committees that a verifier has \
+         kept, or those of another chain.",
+        "name a file that a verifier has saved, or begin with the genesis";
     NodesDisagree = "nodes_disagree", Verification:
         "Two nodes tell different things about the chain. Nothing was submitted.",
         "find out which node is wrong or behind, and use others";

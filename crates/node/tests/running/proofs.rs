@@ -12,7 +12,7 @@ use soma_protocol::{
     Address, Amount, Epoch, GenesisModel, Hash, Key, ModelId, Phase, TargetId, hex,
 };
 use soma_sdk::api::routes;
-use soma_sdk::{Client, SdkError, Verifier};
+use soma_sdk::{Client, SdkError, Verifier, VerifyError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -125,7 +125,7 @@ fn verifying(url: &str, network: &Network) -> Client {
 fn refused<T: std::fmt::Debug>(answer: Result<T, SdkError>, code: Code) {
     let error = answer.expect_err("a lie is refused");
     assert_eq!(error.code(), code, "{error}");
-    assert!(matches!(error, SdkError::Unproved { .. }), "{error}");
+    assert!(matches!(error, SdkError::Verify(VerifyError::Unproved { .. })), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

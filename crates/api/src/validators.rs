@@ -1,11 +1,11 @@
-//! Validators, stakes and votes in the JSON of the HTTP API. As in [`types`](crate::types), fields
-//! are added and never changed.
+//! Validators, stakes and votes in the JSON of the HTTP API. As everywhere in it, fields are added
+//! and never changed.
 
 use serde::{Deserialize, Serialize};
 use soma_protocol::record::Change;
 
-use crate::api::NextRules;
-use crate::api::text::{AddressText, HashText, U64};
+use crate::NextRules;
+use crate::text::{AddressText, HashText, U64};
 
 /// The state of a validator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,11 +1,12 @@
 //! Answers that nobody needs to believe: checks what a node proves of the state of a chain, from
 //! genesis on.
 //!
-//! It asks nobody and knows no node: [`Client`](crate::Client) does, and hands over what it got.
+//! It asks nobody and knows no node: [`Proved`](crate::proved::Proved) does, and hands over what it
+//! got.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,9 +14,8 @@ use soma_os::clock::now_ms;
 use soma_proof::{Certificate, Committees, Handover, Header, RecordProof, TERM_BLOCKS, voters};
 use soma_protocol::{Changes, Genesis, Hash, Key, MemoryState, StateRead, hex, read, record};
 
-use crate::api;
-use crate::error::SdkError;
-use crate::unproved::Unproved;
+use crate as api;
+use crate::unproved::{Unproved, VerifyError};
 
 /// How old the block of an answer may be, or how far ahead of this machine's clock: blocks come at
 /// least every second where there are several validators.
@@ -35,8 +35,6 @@ pub struct Verifier {
     committees: Mutex<Option<Committees>>,
     /// The last term before which handovers were asked for.
     followed: Mutex<Option<u64>>,
-    /// Held while handovers are asked for and followed: each begins where the one before ended.
-    following: tokio::sync::Mutex<()>,
     /// Where the committees are kept, so that the next process starts with them.
     file: Option<PathBuf>,
     age_max: Duration,
@@ -66,9 +64,9 @@ impl PartialState {
     }
 }
 
-/// The keys that a first question names, besides those of `more`.
-pub(crate) fn first_keys(more: &[Key]) -> Vec<Key> {
-    every_state().into_iter().chain(more.iter().copied()).collect()
+/// The keys that a first question names.
+pub(crate) fn first_keys() -> Vec<Key> {
+    every_state().to_vec()
 }
 
 impl Verifier {
@@ -78,7 +76,6 @@ impl Verifier {
             chain,
             committees: Mutex::default(),
             followed: Mutex::default(),
-            following: tokio::sync::Mutex::default(),
             file: None,
             age_max: AGE_MAX,
         }
@@ -88,14 +85,14 @@ impl Verifier {
     /// an earlier process has kept there.
     ///
     /// # Errors
-    /// [`SdkError::Io`] if the file cannot be read. One that holds something else is replaced: all
-    /// of it follows from genesis.
-    pub fn kept(chain: Hash, file: PathBuf) -> Result<Self, SdkError> {
+    /// [`VerifyError::Io`] if the file cannot be read. One that holds something else is replaced:
+    /// all of it follows from genesis.
+    pub fn kept(chain: Hash, file: PathBuf) -> Result<Self, VerifyError> {
         // Hex, so that it is read with the limit and the care of texts.
         let committees = match soma_os::data::read_text(&file, FILE_BYTES_MAX) {
-            Ok(text) => decode(&text, &chain),
+            Ok(text) => decode(&text).filter(|kept| kept.chain() == chain),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(SdkError::io(&file)(error)),
+            Err(error) => return Err(VerifyError::io(&file)(error)),
         };
         let committees = Mutex::new(committees);
         Ok(Self { committees, file: Some(file), ..Self::new(chain) })
@@ -116,11 +113,6 @@ impl Verifier {
         self.committees.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until nobody else follows handovers; nobody else does while the result lives.
-    pub(crate) async fn following(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.following.lock().await
-    }
-
     fn followed(&self) -> MutexGuard<'_, Option<u64>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,32 +122,62 @@ impl Verifier {
         self.committees().is_none()
     }
 
-    /// Begins with the genesis of the chain.
+    /// Begins with the genesis of the chain, unless it has begun already.
     ///
     /// # Errors
-    /// [`SdkError::Genesis`] if it is another chain's or breaks its own rules; [`SdkError::Io`].
-    pub fn begin(&self, genesis: &Genesis) -> Result<(), SdkError> {
-        let bad = |reason: String| SdkError::Genesis(reason);
+    /// [`VerifyError::Genesis`] if it is another chain's or breaks its own rules;
+    /// [`VerifyError::Io`].
+    pub fn begin(&self, genesis: &Genesis) -> Result<(), VerifyError> {
+        let bad = |reason: String| VerifyError::Genesis(reason);
         if genesis.chain_id() != self.chain {
             return Err(bad(format!("it is that of chain {}", genesis.chain_id())));
         }
         let state = genesis.state().map_err(|error| bad(error.to_string()))?;
         let seats = read::committee(&memory(&state)).seats;
-        let committees = Committees::new(self.chain, TERM_BLOCKS, &voters(&seats));
-        *self.committees() = Some(committees);
+        let first = Committees::new(self.chain, TERM_BLOCKS, &voters(&seats));
+        self.committees().get_or_insert(first);
         self.keep()
     }
 
-    fn keep(&self) -> Result<(), SdkError> {
-        let Some(file) = &self.file else { return Ok(()) };
-        let Some(mut committees) = self.committees().clone() else { return Ok(()) };
+    /// Begins with the committees of a checkpoint, which is believed, unless it has come as far
+    /// already.
+    ///
+    /// # Errors
+    /// [`VerifyError::CheckpointOfOtherChain`], [`VerifyError::Io`].
+    pub fn begin_at(&self, checkpoint: Checkpoint) -> Result<(), VerifyError> {
+        let Checkpoint { path, committees } = checkpoint;
+        let (found, expected) = (committees.chain(), self.chain);
+        if found != expected {
+            return Err(VerifyError::CheckpointOfOtherChain { path, found, expected });
+        }
+        let is_further = |known: &Committees| committees.reached() > known.reached();
+        let mut known = self.committees();
+        if known.as_ref().is_none_or(is_further) {
+            *known = Some(committees);
+        }
+        drop(known);
+        self.keep()
+    }
+
+    /// Writes a checkpoint from which another verifier can begin. Returns whether there is one: not
+    /// before this verifier has begun.
+    ///
+    /// # Errors
+    /// [`VerifyError::Io`].
+    pub fn save(&self, file: &Path) -> Result<bool, VerifyError> {
+        let Some(mut committees) = self.committees().clone() else { return Ok(false) };
         committees.forget_past();
-        let bytes = borsh::to_vec(&committees).map_err(SdkError::io(file))?;
+        let bytes = borsh::to_vec(&committees).map_err(VerifyError::io(file))?;
         let text = hex::encode(&bytes) + "\n";
         if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder).map_err(SdkError::io(folder))?;
+            std::fs::create_dir_all(folder).map_err(VerifyError::io(folder))?;
         }
-        soma_os::file::write_private(file, text.as_bytes()).map_err(SdkError::io(file))
+        soma_os::file::write_private(file, text.as_bytes()).map_err(VerifyError::io(file))?;
+        Ok(true)
+    }
+
+    fn keep(&self) -> Result<(), VerifyError> {
+        self.file.as_deref().map_or(Ok(()), |file| self.save(file).map(drop))
     }
 
     /// Whether handovers have been asked for since the term of this height began.
@@ -169,7 +191,8 @@ impl Verifier {
         self.committees().as_ref().and_then(Committees::reached)
     }
 
-    /// Follows handovers, and returns how many there were.
+    /// Follows handovers, and returns how many there were. Those that have been followed meanwhile,
+    /// for another question, count and change nothing.
     ///
     /// # Errors
     /// [`Unproved::Malformed`], [`Unproved::Handover`].
@@ -179,6 +202,9 @@ impl Verifier {
         for handover in &answer.handovers {
             let next = hex::decode(handover).and_then(|bytes| Handover::decode(&bytes));
             let next = next.ok_or(Unproved::Malformed)?;
+            if committees.reached() >= Some(committees.term_of(next.header.height)) {
+                continue;
+            }
             committees.follow(&next).map_err(Unproved::Handover)?;
         }
         Ok(answer.handovers.len())
@@ -187,9 +213,9 @@ impl Verifier {
     /// Follows handovers that a node at `url` gave, and returns how many there were.
     ///
     /// # Errors
-    /// [`SdkError::Unproved`]; [`SdkError::Io`] if they cannot be kept.
-    pub(crate) fn follow(&self, url: &str, answer: &api::Handovers) -> Result<usize, SdkError> {
-        let unproved = |reason| SdkError::Unproved { url: url.to_owned(), reason };
+    /// [`VerifyError::Unproved`]; [`VerifyError::Io`] if they cannot be kept.
+    pub(crate) fn follow(&self, url: &str, answer: &api::Handovers) -> Result<usize, VerifyError> {
+        let unproved = |reason| VerifyError::Unproved { url: url.to_owned(), reason };
         let followed = self.follow_all(answer).map_err(unproved)?;
         if followed > 0 {
             self.keep()?;
@@ -261,10 +287,58 @@ impl Verifier {
     }
 }
 
-/// Committees of a chain, as a file keeps them; `None` if it holds something else.
-fn decode(text: &str, chain: &Hash) -> Option<Committees> {
+/// Committees that a verifier has kept, and that are believed as genesis is.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    committees: Committees,
+}
+
+impl Checkpoint {
+    /// Reads what a verifier has kept or saved in a file.
+    ///
+    /// # Errors
+    /// [`VerifyError::NotACheckpoint`], [`VerifyError::Io`].
+    pub fn read(path: &Path) -> Result<Self, VerifyError> {
+        let path = path.to_owned();
+        let text = match soma_os::data::read_text(&path, FILE_BYTES_MAX) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return Err(VerifyError::NotACheckpoint { path });
+            }
+            Err(source) => return Err(VerifyError::Io { path, source }),
+        };
+        match decode(&text) {
+            Some(committees) => Ok(Self { path, committees }),
+            None => Err(VerifyError::NotACheckpoint { path }),
+        }
+    }
+
+    /// The chain.
+    pub const fn chain(&self) -> Hash {
+        self.committees.chain()
+    }
+}
+
+/// Reads the genesis in a file.
+///
+/// # Errors
+/// [`VerifyError::Genesis`] if it is malformed; [`VerifyError::Io`].
+pub fn read_genesis(path: &Path) -> Result<Genesis, VerifyError> {
+    let bytes = soma_os::data::read(path).map_err(VerifyError::io(path))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| VerifyError::Genesis(format!("{}: {error}", path.display())))
+}
+
+/// Where the programs of a person keep the committees of a chain, in the folder of their data.
+pub fn kept_in(home: &Path, chain: &Hash) -> PathBuf {
+    home.join("verified").join(chain.to_string())
+}
+
+/// Committees, as a file keeps them; `None` if it holds something else.
+fn decode(text: &str) -> Option<Committees> {
     let kept: Committees = borsh::from_slice(&hex::decode(text.trim())?).ok()?;
-    let begins = Committees::new(*chain, TERM_BLOCKS, &[]);
+    let begins = Committees::new(kept.chain(), TERM_BLOCKS, &[]);
     (kept.is_of_the_chain_of(&begins) && !kept.at(u64::MAX).is_empty()).then_some(kept)
 }
 

@@ -9,8 +9,8 @@ use soma_protocol::{
     Address, Amount, Epoch, Hash, ModelId, RulesRange, SUPPLY, StateRead, TargetId, query, read,
 };
 
-use crate::api as types;
-use crate::api::text::Text;
+use crate as types;
+use crate::text::Text;
 
 /// The current epoch and phase of the competition.
 pub fn clock(state: &dyn StateRead) -> types::Clock {

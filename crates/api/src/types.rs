@@ -8,8 +8,8 @@
 use serde::{Deserialize, Serialize};
 use soma_protocol::ConsensusKey;
 
-use crate::api::text::{AddressText, CodeText, CursorText, HashText, I64, PhaseText, U64};
-use crate::api::{NextCommission, Rent};
+use crate::text::{AddressText, CodeText, CursorText, HashText, I64, PhaseText, U64};
+use crate::{NextCommission, Rent};
 
 /// How long a refused connection counts, in milliseconds.
 const REFUSED_MS: u64 = 30_000;
@@ -101,7 +101,7 @@ pub struct NextRules {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Trouble {
     /// Stable code.
-    #[serde(deserialize_with = "crate::api::text::code_or_unrecognized")]
+    #[serde(deserialize_with = "crate::text::code_or_unrecognized")]
     pub code: CodeText,
     /// What it is.
     pub message: String,
@@ -669,7 +669,7 @@ pub struct Receipt {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rejection {
     /// A stable code, as in `soma explain CODE`.
-    #[serde(deserialize_with = "crate::api::text::code_or_unrecognized")]
+    #[serde(deserialize_with = "crate::text::code_or_unrecognized")]
     pub code: CodeText,
     /// What is wrong, with the values.
     pub message: String,
@@ -756,7 +756,7 @@ pub struct Page<T> {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ApiError {
     /// A stable code, as in `soma explain CODE`.
-    #[serde(deserialize_with = "crate::api::text::code_or_unrecognized")]
+    #[serde(deserialize_with = "crate::text::code_or_unrecognized")]
     pub code: CodeText,
     /// What is wrong, with the values.
     pub message: String,
@@ -769,7 +769,7 @@ mod tests {
     use soma_protocol::{ConsensusKey, Hash};
 
     use super::{Contact, Contacts, REFUSED_MS, RefusedFor};
-    use crate::api::text::Text;
+    use crate::text::Text;
 
     #[test]
     fn a_refusal_counts_for_a_moment_and_for_its_key_alone() {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::MapPoint;
-use crate::api::text::{I64, U64};
+use crate::MapPoint;
+use crate::text::{I64, U64};
 
 /// Why submissions of an account, or a model, won or did not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use soma_codes::Code;
 use soma_protocol::{Address, Amount, Hash, Phase};
 
-use crate::api::cursor::Cursor;
+use crate::cursor::Cursor;
 
 /// A value written to JSON by its `Display` and read by its `FromStr`: a decimal number, a hash,
 /// an address, a cursor.
