@@ -422,6 +422,17 @@ client! {
     NodeExists = "node_exists", Failed:
         "The folder already holds a node, which is never overwritten.",
         "name another folder with --dir";
+    NodeMoved = "node_moved", Config:
+        "The node was moved with `soma node move`: its key may vote on another machine by now.",
+        "run it where `soma node restore` put it; to take the move back, stop it there, delete it \
+         and its file, and run `soma node move --undo` here";
+    NodeNotMoved = "node_not_moved", Failed:
+        "There is no move to take back: the node may run.",
+        "run it with `soma node run`";
+    BadBundle = "bad_bundle", Verification:
+        "The file is not one of `soma node backup` or `soma node move`, or it was cut off or \
+         changed.",
+        "check the path, or use another copy of the file";
     BadSettings = "bad_settings", Config:
         "A setting is missing, unknown or invalid.",
         "fix config.toml; `soma node init` writes one that explains every setting";
