@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use commonware_cryptography::certificate::Scheme as _;
 use commonware_runtime::{
     Runner as _, Supervisor as _,
     tokio::{Config as RuntimeConfig, Context, Runner},
@@ -130,8 +131,8 @@ impl Journals {
         let Some(committee) = seated else {
             return Ok(None);
         };
-        let partition = votes_partition(PREFIX, term);
-        let read = journaled(&self.context, partition.clone(), &page_cache(), &committee.scheme);
+        let (partition, cache) = (votes_partition(PREFIX, term), page_cache());
+        let read = journaled(&self.context, partition.clone(), &cache, &committee.scheme);
         read.await.map(Some).map_err(|error| EngineError::Damaged {
             path: partition.into(),
             reason: error.to_string(),
