@@ -309,8 +309,11 @@ impl Bundle {
         made.note(&genesis_file(dir));
         write_text(&genesis_file(dir), &content.genesis)?;
         // Written last: a folder with settings is complete.
-        made.note(&settings_file(dir));
-        write_text(&settings_file(dir), &content.settings)
+        let settings = settings_file(dir);
+        made.note(&settings);
+        // The URLs of peers may have passwords.
+        let written = soma_os::file::write_private(&settings, content.settings.as_bytes());
+        written.map_err(|error| NodeError::io(&settings, error))
     }
 
     /// What it is for.
