@@ -1,16 +1,16 @@
-//! The table: one entry for each code. A code's text, once released, never changes.
-//!
+//! The table: one entry for each code. A code's text, once released, never changes. `bundle.rs` and
+//! `client.rs` have the entries about backups, and about connections to nodes.
 //! An entry consists of variant, text, exit status, HTTP status (where a node answers with the
-//! code), explanation and hint. The hint is an instruction that goes with the error; `soma explain`
-//! shows both. `client.rs` has the entries about connections to nodes.
+//! code), explanation and hint: an instruction that goes with the error. `soma explain` shows both.
 
+mod bundle;
 mod client;
 
-use self::client::client;
+use self::bundle::bundle;
 use crate::Exit;
 use crate::entry::codes;
 
-client! {
+bundle! {
     // Transactions and accounts: the rules.
     WrongChain = "wrong_chain", Rejected, 400:
         "The transaction is signed for another chain.",
@@ -422,17 +422,6 @@ client! {
     NodeExists = "node_exists", Failed:
         "The folder already holds a node, which is never overwritten.",
         "name another folder with --dir";
-    NodeMoved = "node_moved", Config:
-        "The node was moved with `soma node move`: its key may vote on another machine by now.",
-        "run it where `soma node restore` put it; to take the move back, stop it there, delete it \
-         and its file, and run `soma node move --undo` here";
-    NodeNotMoved = "node_not_moved", Failed:
-        "There is no move to take back: the node may run.",
-        "run it with `soma node run`";
-    BadBundle = "bad_bundle", Verification:
-        "The file is not one of `soma node backup` or `soma node move`, or it was cut off or \
-         changed.",
-        "check the path, or use another copy of the file";
     BadSettings = "bad_settings", Config:
         "A setting is missing, unknown or invalid.",
         "fix config.toml; `soma node init` writes one that explains every setting";

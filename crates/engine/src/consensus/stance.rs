@@ -51,8 +51,8 @@ impl Journaled {
         self.last_own >= Some(voted) || self.first.is_some_and(|first| first > voted)
     }
 
-    /// A view after which this node voted to finalize no block; `None` if that is not known, because
-    /// a vote of a view is missing in which it is known to have voted.
+    /// A view after which this node voted to finalize no block; `None` if that is not known,
+    /// because its vote is missing in a view in which it is known to have voted.
     pub(crate) fn finalized(self, voted: u64) -> Option<u64> {
         let pruned = self.first.map_or(0, |first| first.saturating_sub(1));
         (voted == 0 || self.has(voted)).then(|| self.last_finalized.unwrap_or(pruned))

@@ -46,7 +46,7 @@ pub(crate) struct Before {
 /// Where else a key may vote or have voted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Elsewhere {
-    /// Nowhere, as far as is known.
+    /// Nowhere that is known.
     #[default]
     Nowhere,
     /// It may have voted since the backup that this record was restored from.

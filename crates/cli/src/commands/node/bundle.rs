@@ -16,11 +16,6 @@ use crate::output::{Output, when};
 use crate::output_file::{self, Existing};
 
 /// Write what of a node cannot be made again into one file.
-///
-/// Its settings, genesis, keys as they are encrypted on disk, the secret of its beacons, and the
-/// record of its votes; not the state and the files of models, which a node fetches from the
-/// network. The node may run meanwhile. A node that is restored from a backup votes only in a term
-/// that began after the original was gone.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Backup {
     /// The node's folder.
@@ -32,9 +27,6 @@ pub(crate) struct Backup {
 }
 
 /// Make a node's folder from a file of `soma node backup` or `soma node move`.
-///
-/// From a backup, it watches for the rest of the running term and the whole next one before it
-/// votes, because its key may have voted since. From a move of the last 24 hours, it votes at once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Restore {
     /// The file.
@@ -45,10 +37,6 @@ pub(crate) struct Restore {
 }
 
 /// Move a stopped node into one file, to continue elsewhere.
-///
-/// The file is that of a backup with the exact last vote of the node, which does not run in this
-/// folder from then on. Restored within 24 hours, it votes at once. Restore it once: of two nodes
-/// with one key, the other validators let one vote.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Move {
     /// The node's folder.
@@ -166,7 +154,8 @@ impl Backup {
         output.done(format_args!("wrote {}", self.output.display()));
         facts.warn(&folder, output);
         output.say(
-            "  Keep it as safe as the folder. If the node is lost: soma node restore FILE --dir DIR",
+            "  Keep it as safe as the folder. If the node is lost:\n  \
+             soma node restore FILE --dir DIR",
         );
         output.value("file", self.output.display(), &facts)
     }
@@ -203,8 +192,8 @@ fn undo(folder: &NodeFolder, output: &Output) -> Result {
     let dir = folder.dir();
     output.done(format_args!("the node may run in {} again", dir.display()));
     output.say(
-        "  Make sure that it runs nowhere else, and delete the file of the move. It watches for the \
-         rest\n  of a term and the whole next one before it votes: its key may have voted \
+        "  Make sure that it runs nowhere else, and delete the file of the move.\n  It watches for \
+         the rest of a term and the whole next one before it votes: its key may have voted\n  \
          elsewhere.",
     );
     output.value("dir", dir.display(), &Returned { dir, votes: Votes::AfterWatching })
@@ -230,7 +219,7 @@ impl Restore {
         output.say("  It has no blocks yet: its peers give it the state when it starts.");
         output.say(match (&facts.votes, facts.purpose) {
             (Votes::AtOnce, _) => {
-                "  If it has a seat, it votes as soon as it follows. Restore this file nowhere else."
+                "  If it has a seat, it votes as soon as it follows. Restore this file only here."
             }
             (Votes::AfterWatching, Purpose::Move) => {
                 "  If it has a seat, it watches for the rest of a term and the whole next one \

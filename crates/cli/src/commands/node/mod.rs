@@ -48,10 +48,22 @@ pub(crate) enum Node {
         dir: PathBuf,
     },
     /// Write what of a node cannot be made again into one file.
+    ///
+    /// Its settings, genesis, keys as they are encrypted on disk, the secret of its beacons, and
+    /// the record of its votes; not the state and the files of models, which a node fetches from
+    /// the network. The node may run meanwhile.
     Backup(Backup),
     /// Make a node's folder from a file of `soma node backup` or `soma node move`.
+    ///
+    /// From a backup, the node watches for the rest of a term and the whole next one before it
+    /// votes, because its key may have voted since. From a move of the last 24 hours, it votes at
+    /// once.
     Restore(Restore),
     /// Move a stopped node into one file, to continue elsewhere.
+    ///
+    /// The file is that of a backup with the exact last vote. The node does not run in its folder
+    /// from then on, and votes at once where the file is restored within 24 hours. Restore it once:
+    /// of two nodes with one key, the other validators let one vote.
     Move(Move),
     /// Show a node's keys and addresses.
     Show {
