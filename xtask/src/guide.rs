@@ -292,6 +292,7 @@ impl World {
     fn joins_and_moves(&mut self) -> Result<(), String> {
         let [init, register] = &self.blocks("a newcomer")?;
         let [balance, pays] = &self.blocks("the first operator")?;
+        let [leaves] = &self.blocks("who moves away")?;
         let [moves] = &self.blocks("who moves")?;
         let (dora, new) = (3, 4);
         self.send(0, dora, "genesis.json", "")?;
@@ -308,9 +309,8 @@ impl World {
             words(&format!("kill -s TERM {}", node.id()))?;
             node.wait().map_err(|error| error.to_string())?;
         }
-        let (old, place) = (self.hosts[dora].dir.join("dora"), &self.hosts[new].dir);
-        words(&format!("cp -a {} {}", old.display(), place.display()))?;
-        words(&format!("rm -r {}", old.display()))?;
+        self.follow(dora, leaves, "")?;
+        self.send(dora, new, "dora.move", "")?;
         self.follow(new, moves, "")?;
         self.follows(new, "it follows on its new host")?;
         self.is_at(&address, HOSTS[new].1, "the chain says where it is now")
@@ -358,6 +358,7 @@ mod tests {
             ("each operator", 3),
             ("the first operator", 2),
             ("a newcomer", 2),
+            ("who moves away", 1),
             ("who moves", 1),
         ];
         for (who, count) in expected {

@@ -1,16 +1,16 @@
-//! The table: one entry for each code. A code's text, once released, never changes.
-//!
+//! The table: one entry for each code. A code's text, once released, never changes. `bundle.rs` and
+//! `client.rs` have the entries about backups, and about connections to nodes.
 //! An entry consists of variant, text, exit status, HTTP status (where a node answers with the
-//! code), explanation and hint. The hint is an instruction that goes with the error; `soma explain`
-//! shows both. `client.rs` has the entries about connections to nodes.
+//! code), explanation and hint: an instruction that goes with the error. `soma explain` shows both.
 
+mod bundle;
 mod client;
 
-use self::client::client;
+use self::bundle::bundle;
 use crate::Exit;
 use crate::entry::codes;
 
-client! {
+bundle! {
     // Transactions and accounts: the rules.
     WrongChain = "wrong_chain", Rejected, 400:
         "The transaction is signed for another chain.",

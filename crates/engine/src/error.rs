@@ -124,6 +124,12 @@ pub enum EngineError {
     /// The journal of votes lacks votes that the key has cast.
     #[error("{0}")]
     VotesLost(Watching),
+    /// The key of this node votes on another machine.
+    #[error("the key of this node has moved to another folder, as {} says", path.display())]
+    KeyMoved {
+        /// The record of its votes.
+        path: PathBuf,
+    },
     /// The disk is full or failing. The node can be restarted once it accepts writes.
     #[error("the disk accepts no more data: {source}; finalized data is safe")]
     Disk {

@@ -10,7 +10,7 @@
 //! to `settings`), blocks and their archives, `consensus` (who decides blocks, what they do, and
 //! when), `sync` (how a node obtains the state of others), `recorder` (writes finalized blocks to
 //! the history), `inspect` (finds what is damaged on disk), `node` (assembles all of it, on any
-//! runtime), and what a process uses: `network`, `handle`, `verify`.
+//! runtime), and what a process uses: `network`, `handle`, `verify`, `stopped`.
 
 mod calendar;
 mod limits;
@@ -38,6 +38,7 @@ mod node;
 mod network;
 mod handle;
 mod verify;
+mod stopped;
 
 pub use block::{recode_block, sample_block};
 pub use calendar::TERM_BLOCKS;
@@ -56,8 +57,9 @@ pub use network::{Peer, PeerAddress, check_peers};
 pub use proving::{HANDOVERS_MAX, PROVED_BYTES_MAX, PROVED_RECORDS_MAX, Proved, Prover};
 pub use settings::{Join, Settings};
 pub use soma_store::history::FinalizedBlock;
+pub use stopped::StoppedNode;
 pub use verify::{Verified, verify_store};
-pub use votes::VoteRecord;
+pub use votes::{CarriedVotes, VoteRecord};
 pub use watching::{KeyUse, OtherProcess, Overtaken, Unleased, Watching};
 
 /// The same node on any runtime and any network, as a simulator starts it. Everything else uses

@@ -213,7 +213,8 @@ impl Check {
         let Some(committee) = self.committees.at(term) else {
             return Ok(());
         };
-        if record.last().is_none() || committee.scheme.me().is_none() {
+        let is_unknown = record.last().is_none() || record.is_restored();
+        if is_unknown || committee.scheme.me().is_none() {
             return Ok(());
         }
         let partition = votes_partition(PREFIX, term);
@@ -224,7 +225,8 @@ impl Check {
             reason: error.to_string(),
             remedy: Remedy::Votes,
         })?;
-        let known = Known { term, last: record.last(), journal, is_new: last == 0 };
+        let before = record.before(term).voted;
+        let known = Known { term, last: record.last(), before, journal, is_new: last == 0 };
         known.watches().map_or(Ok(()), |watching| Err(EngineError::VotesLost(watching)))
     }
 

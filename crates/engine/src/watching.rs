@@ -64,21 +64,24 @@ pub struct OtherProcess {
     pub through: ConsensusKey,
 }
 
-/// Another process voted with this node's key, and this node does not know all of its votes.
+/// This node's key has voted elsewhere, or may have, and this node does not know all of its votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overtaken {
     /// The term from which on this node may vote again.
     pub free_from: u64,
+    /// Whether nothing is known of another process: the record is from a backup.
+    pub is_restored: bool,
 }
 
 impl std::fmt::Display for Overtaken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "another process has voted with this node's key, and this node does not know all of \
-             its votes: it watches until term {} begins",
-            self.free_from
-        )
+        let why = if self.is_restored {
+            "this node is restored from a backup, and its key may have voted since"
+        } else {
+            "this node's key has voted or may have voted elsewhere, and this node does not know \
+             all of its votes"
+        };
+        write!(f, "{why}: it watches until term {} begins", self.free_from)
     }
 }
 

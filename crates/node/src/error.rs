@@ -69,6 +69,32 @@ pub enum NodeError {
         /// The folder.
         dir: PathBuf,
     },
+    /// The folder has something in it, so that nothing is written there.
+    #[error("{} is not empty", dir.display())]
+    NotEmpty {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The node has moved away from this folder.
+    #[error("the node has moved: {} must not run here", dir.display())]
+    Moved {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The node has not moved away from this folder.
+    #[error("the node in {} has not moved", dir.display())]
+    NotMoved {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A file is no bundle of a node, or damaged.
+    #[error("{}: {reason}", path.display())]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The settings are invalid.
     #[error("{}: {reason}", path.display())]
     Settings {
@@ -215,6 +241,9 @@ impl NodeError {
             EngineError::Store(error @ StoreError::DamagedFile { .. }) => {
                 Self::Engine(error.into())
             }
+            EngineError::KeyMoved { path } => {
+                Self::Moved { dir: path.parent().map(Path::to_path_buf).unwrap_or_default() }
+            }
             EngineError::Store(error) => Self::Store(error),
             EngineError::Listen { address, source }
                 if source.kind() == io::ErrorKind::AddrInUse =>
@@ -257,6 +286,7 @@ pub(crate) fn engine_code(error: &EngineError) -> Code {
             Remedy::Join => Code::StoreDamaged,
         },
         EngineError::VotesLost(_) => Code::VotesLost,
+        EngineError::KeyMoved { .. } => Code::NodeMoved,
         EngineError::NoSnapshot { .. } => Code::NoSnapshot,
         EngineError::TooFarBehind { .. } => Code::TooFarBehind,
         EngineError::OtherRules { version, executed, .. } if *version > executed.max => {
@@ -278,6 +308,10 @@ impl Coded for NodeError {
             Self::Malformed { .. } => Code::MalformedFile,
             Self::NotANode { .. } => Code::NotANodeFolder,
             Self::NodeExists { .. } => Code::NodeExists,
+            Self::NotEmpty { .. } => Code::FileExists,
+            Self::Moved { .. } => Code::NodeMoved,
+            Self::NotMoved { .. } => Code::NodeNotMoved,
+            Self::Bundle { .. } => Code::BadBundle,
             Self::Settings { .. } => Code::BadSettings,
             Self::Tls { .. } => Code::BadTlsFiles,
             Self::OtherNetwork { .. } => Code::OtherNetwork,
@@ -314,6 +348,7 @@ impl Coded for NodeError {
     fn hint(&self) -> &str {
         match self {
             Self::Sdk(error) => error.hint(),
+            Self::NotEmpty { .. } => "name a new folder with --dir",
             _ => self.code().hint(),
         }
     }

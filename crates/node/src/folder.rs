@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use soma_engine::{ConsensusSecret, Verified, VoteRecord};
-use soma_protocol::{Genesis, Ruleset, SecretKey};
+use soma_protocol::{ConsensusKey, Genesis, Ruleset, SecretKey};
 use soma_sdk::client::without_logins;
 use soma_sdk::keys::{self, KeyFolder, Protection};
 use soma_sdk::{Client, SdkError, Trust};
@@ -198,6 +198,14 @@ impl NodeFolder {
         Ok(self.keys().load(CONSENSUS, passphrase)?)
     }
 
+    /// The public part of the key it votes with, which needs no passphrase.
+    ///
+    /// # Errors
+    /// When its file cannot be used.
+    pub fn consensus_key(&self) -> Result<ConsensusKey, NodeError> {
+        Ok(ConsensusKey(self.keys().info(CONSENSUS)?.address.0))
+    }
+
     /// Checks everything that a start reads while no process uses it: blocks, certificates, state,
     /// history, votes and small stores.
     ///
@@ -238,9 +246,21 @@ impl NodeFolder {
 /// The files and folders that were made for a new node, the last one last: if it cannot be
 /// completed, they are removed, so that the corrected command finds nothing in its way.
 #[derive(Default)]
-struct Made(Vec<PathBuf>);
+pub(crate) struct Made(Vec<PathBuf>);
 
 impl Made {
+    /// Makes the folder of a node, and notes that of its keys, which is made with the first one.
+    pub(crate) fn folder(&mut self, dir: &Path) -> Result<KeyFolder, NodeError> {
+        let parents = dir.ancestors().take_while(|parent| !parent.exists());
+        let mut missing: Vec<PathBuf> = parents.map(Path::to_path_buf).collect();
+        missing.reverse();
+        self.0.extend(missing.into_iter().filter(|path| !path.as_os_str().is_empty()));
+        fs::create_dir_all(dir).map_err(|error| NodeError::io(dir, error))?;
+        let keys = KeyFolder::of(dir);
+        self.note(keys.path());
+        Ok(keys)
+    }
+
     fn node(
         &mut self,
         dir: &Path,
@@ -249,11 +269,7 @@ impl Made {
         keys: &NodeKeys,
         protection: Protection<'_>,
     ) -> Result<(), NodeError> {
-        let parents = dir.ancestors().take_while(|parent| !parent.exists());
-        let mut missing: Vec<PathBuf> = parents.map(Path::to_path_buf).collect();
-        missing.reverse();
-        self.0.extend(missing.into_iter().filter(|path| !path.as_os_str().is_empty()));
-        fs::create_dir_all(dir).map_err(|error| NodeError::io(dir, error))?;
+        self.folder(dir)?;
         self.keys(dir, keys, protection)?;
         let genesis_path = genesis_file(dir);
         self.note(&genesis_path);
@@ -291,21 +307,21 @@ impl Made {
     }
 
     /// Notes a path that does not exist yet.
-    fn note(&mut self, path: &Path) {
+    pub(crate) fn note(&mut self, path: &Path) {
         if !path.exists() {
             self.0.push(path.to_path_buf());
         }
     }
 
     /// Removes what was made; folders only if nothing else is in them.
-    fn undo(self) {
+    pub(crate) fn undo(self) {
         for path in self.0.iter().rev() {
             let _gone = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
         }
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<Settings, NodeError> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Settings, NodeError> {
     Settings::parse(text).map_err(|error| NodeError::Settings {
         path: path.to_path_buf(),
         // It shows the line, which may have a password.
@@ -313,7 +329,7 @@ fn parse(path: &Path, text: &str) -> Result<Settings, NodeError> {
     })
 }
 
-fn settings_file(dir: &Path) -> PathBuf {
+pub(crate) fn settings_file(dir: &Path) -> PathBuf {
     dir.join("config.toml")
 }
 
@@ -328,6 +344,6 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Node
     write_text(path, &(text + "\n"))
 }
 
-fn write_text(path: &Path, text: &str) -> Result<(), NodeError> {
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), NodeError> {
     soma_os::file::write(path, text.as_bytes()).map_err(|error| NodeError::io(path, error))
 }

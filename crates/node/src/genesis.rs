@@ -145,8 +145,12 @@ impl Coded for GenesisError {
 /// # Errors
 /// When it cannot be read, is malformed, or breaks its own rules.
 pub fn read_genesis(path: &Path) -> Result<Genesis, NodeError> {
-    let bytes = fs::read(path).map_err(|error| NodeError::io(path, error))?;
-    let genesis: Genesis = serde_json::from_slice(&bytes)
+    parse_genesis(path, &fs::read(path).map_err(|error| NodeError::io(path, error))?)
+}
+
+/// The same from its bytes, which are in the file `path`.
+pub(crate) fn parse_genesis(path: &Path, bytes: &[u8]) -> Result<Genesis, NodeError> {
+    let genesis: Genesis = serde_json::from_slice(bytes)
         .map_err(|source| NodeError::Malformed { path: path.to_path_buf(), source })?;
     genesis.state()?;
     Ok(genesis)

@@ -370,7 +370,7 @@ impl Condition<'_> {
             troubles.push(self.halted());
         }
         let overtaken = self.key_use.overtaken.map(|overtaken| overtaken.to_string());
-        let watching = self.watching.clone().or(overtaken);
+        let watching = overtaken.or_else(|| self.watching.clone());
         troubles.extend(watching.map(|why| Trouble::new(Code::VotesLost, false, why)));
         troubles.extend(self.unleased());
         troubles.extend(self.fallback.map(|why| Trouble::new(Code::JoinedAnotherWay, false, why)));
@@ -772,7 +772,7 @@ mod tests {
         assert!(first.message.contains("07070707"), "{}", first.message);
         assert!(first.message.contains("this one votes"), "{}", first.message);
         let unleased = Unleased { held: 1, needed: 2, lasts: Duration::from_secs(30) };
-        let overtaken = Some(Overtaken { free_from: 9 });
+        let overtaken = Some(Overtaken { free_from: 9, is_restored: false });
         let key_use = KeyUse { unleased: Some(unleased), overtaken, ..seen };
         let found = Condition { key_use, ..alone(&peers) };
         let found = Condition { connected: 1, ..found }.troubles();

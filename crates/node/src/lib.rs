@@ -2,8 +2,8 @@
 //!
 //! [`start`] runs one in this process; [`localnet`] creates the files of a local network. The node
 //! reads what is finalized and never decides a rule; it signs only with its own keys. These modules
-//! write to disk: [`folder`] and [`localnet`] (settings, keys, genesis) and `weights` (files of
-//! models); below this crate, the engine and the history write to the chain's folder.
+//! write to disk: [`folder`], [`bundle`] and [`localnet`] (settings, keys, genesis) and `weights`
+//! (files of models); below this crate, the engine and the history write to the chain's folder.
 //!
 //! Modules are listed from bottom to top: later ones use earlier ones. `node` puts them together.
 
@@ -13,6 +13,7 @@ pub mod settings;
 mod certificates;
 pub mod genesis;
 pub mod folder;
+pub mod bundle;
 pub mod localnet;
 mod metrics;
 mod shutdown;

@@ -437,6 +437,11 @@ pub(crate) fn votes_file(dir: &Path) -> PathBuf {
     dir.join("votes")
 }
 
+/// The secret that a node's contributions to beacons follow from.
+pub(crate) fn beacon_file(dir: &Path) -> PathBuf {
+    dir.join("beacon")
+}
+
 /// The folder of the chain in a node's own folder.
 pub(crate) fn chain_dir(dir: &Path) -> PathBuf {
     dir.join("chain")

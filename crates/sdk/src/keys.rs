@@ -190,6 +190,14 @@ impl Kept {
 }
 
 impl KeyFile {
+    /// Reads the content of a file.
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, SdkError> {
+        // The parser's own message is dropped, because it could quote the secret.
+        let content: Self = serde_json::from_slice(bytes)
+            .map_err(|_| bad(path, "it is not the JSON of a key file"))?;
+        if content.schema == SCHEMA { Ok(content) } else { Err(bad(path, "unknown schema")) }
+    }
+
     /// The text of the file. Its buffer never grows, because that would leave a copy of a secret
     /// behind.
     fn bytes(&self) -> Zeroizing<Vec<u8>> {
@@ -307,9 +315,17 @@ impl KeyFolder {
     /// # Errors
     /// As for [`Self::create`] and [`KeyPath::info`]; [`SdkError::KeyMode`].
     pub fn import(&self, name: &str, from: &KeyPath) -> Result<(), SdkError> {
+        self.checked_path(name)?;
+        self.adopt(name, &from.content()?)
+    }
+
+    /// Writes the content of a key file, as it is encrypted, to a new file.
+    ///
+    /// # Errors
+    /// As for [`Self::create`]; [`SdkError::KeyFile`] if it is none.
+    pub fn adopt(&self, name: &str, content: &[u8]) -> Result<(), SdkError> {
         let path = self.checked_path(name)?;
-        check_mode(&from.path)?;
-        let bytes = from.read()?.bytes();
+        let bytes = KeyFile::parse(&path, content)?.bytes();
         file::private_folder(&self.path)?;
         write_new(name, &path, &bytes)
     }
@@ -442,14 +458,21 @@ impl KeyPath {
         Ok(self.open(passphrase)?.key())
     }
 
+    /// The content of the file, as it is encrypted.
+    ///
+    /// # Errors
+    /// Those of [`Self::info`]; [`SdkError::KeyMode`].
+    pub fn content(&self) -> Result<Zeroizing<Vec<u8>>, SdkError> {
+        check_mode(&self.path)?;
+        Ok(self.read()?.bytes())
+    }
+
     /// Copies the file as it is to `path`, for this user only.
     ///
     /// # Errors
-    /// Those of [`Self::info`]; [`SdkError::KeyMode`]; [`SdkError::Io`].
+    /// Those of [`Self::content`]; [`SdkError::Io`].
     pub fn export(&self, path: &Path) -> Result<(), SdkError> {
-        check_mode(&self.path)?;
-        let bytes = self.read()?.bytes();
-        soma_os::file::write_private(path, &bytes).map_err(SdkError::io(path))
+        soma_os::file::write_private(path, &self.content()?).map_err(SdkError::io(path))
     }
 
     /// What the file keeps, decrypted with its passphrase if it has one.
@@ -500,10 +523,7 @@ impl KeyPath {
             }
             (Err(error), _) => return Err(SdkError::io(path)(error)),
         }
-        // The parser's own message is dropped, because it could quote the secret.
-        let content: KeyFile = serde_json::from_slice(&bytes)
-            .map_err(|_| bad(path, "it is not the JSON of a key file"))?;
-        if content.schema == SCHEMA { Ok(content) } else { Err(bad(path, "unknown schema")) }
+        KeyFile::parse(path, &bytes)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::start_a_network::free_addresses;
 use crate::support::{Process, command, json, root};
 
 /// The blocks that are not run here, by how they begin, and what shows them instead.
-const ELSEWHERE: [(&str, &str); 16] = [
+const ELSEWHERE: [(&str, &str); 18] = [
     ("soma localnet --epoch", "the network of this test"),
     ("soma localnet --validators", "the network of this test"),
     ("soma bench engine", "it measures the machine for a minute"),
@@ -30,6 +30,8 @@ const ELSEWHERE: [(&str, &str); 16] = [
     ("for n in 1 2 3; do", "the test `votes`"),
     ("for n in 1 2; do\n  soma model init --arch nano", "the steps of submit-data"),
     ("soma validator leave", "the test `committee`"),
+    ("soma node restore", "the test `moves`"),
+    ("soma node move", "the test `moves`"),
     ("# ", "the test `start_a_network`"),
 ];
 
@@ -195,10 +197,11 @@ async fn who_runs_a_node_and_keeps_keys_can_follow_the_guides_to_the_letter() {
     let blocks = shell_blocks("run-a-node");
     let here: Vec<&String> =
         blocks.iter().filter(|block| !is_elsewhere("run-a-node", block)).collect();
-    let [init, register, duty] = here.as_slice() else { panic!("{here:?}") };
+    let [init, backup, register, duty] = here.as_slice() else { panic!("{here:?}") };
     let without_run = |block: &str| block.replace("soma node run --dir my-node\n", "");
     reader.runs(&without_run(init));
     let node = reader.node("soma node run --dir my-node");
+    reader.runs(backup);
     let shown = json(world.path(), &["node", "show", "--dir", &path(&reader.dir.join("my-node"))]);
     let address = shown["address"].as_str().unwrap();
     reader.own.clear();

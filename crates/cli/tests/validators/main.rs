@@ -12,6 +12,8 @@ mod guides;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod moves;
+#[cfg(test)]
 mod network;
 #[cfg(test)]
 mod start_a_network;

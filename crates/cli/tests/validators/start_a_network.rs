@@ -47,8 +47,10 @@ impl Host {
         Self { dir, name, p2p, api, variables: Vec::new() }
     }
 
-    /// The same node at another place.
-    fn moved(&self) -> Self {
+    /// Another machine, where the node of this one will listen.
+    fn moves(&self, world: &Path) -> Self {
+        let dir = world.join("another");
+        std::fs::create_dir_all(&dir).unwrap();
         let [p2p, api] = free_addresses();
         let config = self.dir.join(self.name).join("config.toml");
         let text = std::fs::read_to_string(&config).unwrap();
@@ -57,7 +59,7 @@ impl Host {
         };
         let text = listens("listen", &self.p2p, &p2p, text);
         std::fs::write(&config, listens("api", &self.api, &api, text)).unwrap();
-        Self { dir: self.dir.clone(), name: self.name, p2p, api, variables: Vec::new() }
+        Self { dir, name: self.name, p2p, api, variables: Vec::new() }
     }
 
     fn url(&self) -> String {
@@ -194,8 +196,11 @@ async fn joins(world: &Path, hosts: &mut [Host; 3]) {
     until("the newcomer says where it is", async || said(&dora).await).await;
 
     drop(node);
-    let moved = dora.moved();
+    let moved = dora.moves(world);
+    let [leaves] = blocks("who moves away").try_into().unwrap();
     let [moves] = blocks("who moves").try_into().unwrap();
+    dora.follow(&leaves);
+    copy(&dora, &moved, "dora.move", "");
     let _node = moved.follow(&moves).unwrap();
     let height = hosts[0].height().await;
     until("it follows from its new place", async || moved.height().await > height + 2).await;

@@ -31,12 +31,21 @@ pub(crate) struct Journaled {
     pub(crate) first: Option<u64>,
     /// The last view in which it has a vote of this node.
     pub(crate) last_own: Option<u64>,
+    /// The last view whose block this node voted to finalize.
+    pub(crate) last_finalized: Option<u64>,
 }
 
 impl Journaled {
     /// Whether it has all votes up to a view, but for those that were pruned.
     fn has(self, voted: u64) -> bool {
         self.last_own >= Some(voted) || self.first.is_some_and(|first| first > voted)
+    }
+
+    /// A view after which this node voted to finalize no block; `None` if that is not known,
+    /// because its vote is missing in a view in which it is known to have voted.
+    pub(crate) fn finalized(self, voted: u64) -> Option<u64> {
+        let pruned = self.first.map_or(0, |first| first.saturating_sub(1));
+        (voted == 0 || self.has(voted)).then(|| self.last_finalized.unwrap_or(pruned))
     }
 }
 
@@ -46,6 +55,8 @@ pub(crate) struct Known {
     pub(crate) term: u64,
     /// The last recorded vote.
     pub(crate) last: Option<VotePlace>,
+    /// The last view of the term in which it voted on the machine that it came from, exactly.
+    pub(crate) before: u64,
     /// What the term's journal has.
     pub(crate) journal: Journaled,
     /// Whether the chain has no block yet.
@@ -55,7 +66,7 @@ pub(crate) struct Known {
 impl Known {
     /// Why the node must not vote in this term; `None` if it may.
     pub(crate) fn watches(self) -> Option<Watching> {
-        let Self { term, last, journal, is_new } = self;
+        let Self { term, last, before, journal, is_new } = self;
         let voted = match last {
             Some(last) if last.term < term => return None,
             Some(last) if last.term > term => Some(u64::MAX),
@@ -63,7 +74,7 @@ impl Known {
             None if is_new || journal.last_own.is_some() => return None,
             None => None,
         };
-        let is_safe = voted.is_some_and(|voted| voted == 0 || journal.has(voted));
+        let is_safe = voted.is_some_and(|voted| voted <= before || journal.has(voted));
         (!is_safe).then_some(Watching { term, voted, journal: journal.last_own })
     }
 }
@@ -91,6 +102,9 @@ pub(crate) async fn journaled<E: StorageContext>(
         found.first = Some(found.first.map_or(view, |first| first.min(view)));
         if signer.is_some() && signer == me {
             found.last_own = found.last_own.max(Some(view));
+            if matches!(artifact, Artifact::Finalize(_)) {
+                found.last_finalized = found.last_finalized.max(Some(view));
+            }
         }
     })
     .await?;
@@ -130,8 +144,8 @@ mod tests {
     fn watches(last: Option<(u64, u64)>, journal: [u64; 2], is_new: bool) -> bool {
         let last = last.map(|(term, view)| VotePlace { term, view });
         let [first, last_own] = journal.map(|view| Some(view).filter(|view| *view > 0));
-        let journal = Journaled { first, last_own };
-        Known { term: 5, last, journal, is_new }.watches().is_some()
+        let journal = Journaled { first, last_own, last_finalized: None };
+        Known { term: 5, last, before: 0, journal, is_new }.watches().is_some()
     }
 
     const NONE: [u64; 2] = [0, 0];
@@ -149,6 +163,28 @@ mod tests {
         assert!(watches(Some((5, 9)), NONE, false), "a lost journal");
         assert!(watches(Some((6, 1)), [1, 90], false), "the whole chain is older than its votes");
         assert!(watches(Some((5, u64::MAX)), [1, 90], false), "told to watch this term");
+    }
+
+    #[test]
+    fn a_key_that_moved_votes_after_what_it_voted_before_and_needs_no_journal_of_that() {
+        let watches = |last, before, last_own: Option<u64>| {
+            let last = Some(VotePlace { term: 5, view: last });
+            let journal = Journaled { first: last_own, last_own, last_finalized: None };
+            Known { term: 5, last, before, journal, is_new: false }.watches().is_some()
+        };
+        assert!(!watches(9, 9, None), "it has just arrived");
+        assert!(!watches(11, 9, Some(11)), "a restart after it voted here");
+        assert!(watches(11, 9, None), "the journal of what it voted here is lost");
+    }
+
+    #[test]
+    fn how_far_a_key_may_have_finalized_is_known_as_far_as_the_journal_reaches() {
+        let journal =
+            |first, last_own, last_finalized| Journaled { first, last_own, last_finalized };
+        assert_eq!(journal(Some(2), Some(9), Some(7)).finalized(9), Some(7));
+        assert_eq!(journal(Some(5), Some(9), None).finalized(9), Some(4), "what is pruned");
+        assert_eq!(journal(Some(2), Some(8), Some(7)).finalized(9), None, "a vote is missing");
+        assert_eq!(journal(None, None, None).finalized(9), None, "no journal");
     }
 
     #[test]

@@ -262,6 +262,13 @@ where
         let record = &self.own_votes.record;
         let (last, mut journal) = (record.last(), Journaled::default());
         let is_seated = scheme.me().is_some_and(|me| me.signer().is_some());
+        let is_alone = scheme.participants().len() == 1;
+        if record.is_restored() && is_seated && (self.own_votes.unrecorded || is_alone) {
+            tracing::warn!(
+                "the record of this key's votes is from a backup; it votes all the same"
+            );
+            record.settle(0).map_err(EngineError::stopped)?;
+        }
         if is_seated && last.is_none_or(|last| last.term == term) {
             let partition = self.votes_partition(term);
             let read = journaled(&self.context, partition.clone(), &self.page_cache, &scheme);
@@ -271,8 +278,10 @@ where
                 remedy: Remedy::Votes,
             })?;
         }
-        let known = Known { term, last, journal, is_new: height == 0 };
-        let watching = known.watches().filter(|_| is_seated);
+        let before = record.before(term).voted;
+        let known = Known { term, last, before, journal, is_new: height == 0 };
+        // With a record from a backup, it signs nothing before it has leases, and knows more then.
+        let watching = known.watches().filter(|_| is_seated && !record.is_restored());
         let seat = is_seated.then(|| self.seat(committee));
         // After a loss of power the record may be behind. It is brought up to date before this node
         // says how far it voted, and is told of votes that it lacks.
@@ -295,7 +304,7 @@ where
             self.own_votes.watching.send_replace(None);
             return Ok(Stance { scheme: permitted(scheme), is_behind: false });
         };
-        if self.own_votes.unrecorded || scheme.participants().len() == 1 {
+        if self.own_votes.unrecorded || is_alone {
             tracing::warn!("{}; it votes all the same", watching.reason());
             record.restart(VotePlace { term, view: 0 }).map_err(EngineError::stopped)?;
             self.own_votes.watching.send_replace(None);

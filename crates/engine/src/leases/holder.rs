@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     keys::{ConsensusSecret, private_key},
-    votes::{VotePlace, VoteRecord},
+    votes::{Before, VotePlace, VoteRecord},
     watching::{KeyUse, OtherProcess, Overtaken, Unleased},
 };
 
@@ -280,7 +280,7 @@ impl Leases {
         }
         // The other process may have come to a later term since.
         let free_from = vote.term.saturating_add(2);
-        tracing::warn!("{}", Overtaken { free_from });
+        tracing::warn!("{}", Overtaken { free_from, is_restored: false });
         if let Err(error) = self.process.record.note_free_from(free_from) {
             tracing::error!(%error, "cannot record that another process voted");
         }
@@ -292,15 +292,44 @@ impl Leases {
             return true;
         }
         let now = self.now();
-        let held = self.held();
+        let suffices = self.held().suffices(seat, term, now);
         // In a term before its last vote nobody needs another.
         let is_over = self.process.record.last_signed().term > term;
-        !is_over && self.is_free(term) && held.suffices(seat, term, now)
+        if !suffices || is_over {
+            return false;
+        }
+        self.settle(term);
+        self.is_free(term)
+    }
+
+    /// Says of a key whose record is from a backup from when on it votes. Nobody else votes with it
+    /// now, and the network is in this term. What the key did since the backup, it did in this term
+    /// or before, or in the next one if it got there as the last thing it did.
+    fn settle(&self, term: u64) {
+        let record = &self.process.record;
+        if self.process.ignores_others || !record.is_restored() {
+            return;
+        }
+        let free_from = after_backup(term);
+        tracing::warn!("{}", Overtaken { free_from, is_restored: true });
+        if let Err(error) = record.settle(free_from) {
+            tracing::error!(%error, "cannot record from when on this key votes again");
+        }
     }
 
     /// Whether nobody else is known to have voted with this key in a term.
     fn is_free(&self, term: u64) -> bool {
-        self.process.ignores_others || self.process.record.free_from() <= term
+        let record = &self.process.record;
+        self.process.ignores_others || (record.free_from() <= term && !record.is_restored())
+    }
+
+    /// Why this node does not vote in a term, if its key voted elsewhere or may have.
+    fn overtaken(&self, term: u64) -> Option<Overtaken> {
+        let record = &self.process.record;
+        let is_restored = record.is_restored();
+        let at_least = if is_restored { after_backup(term) } else { 0 };
+        let free_from = record.free_from().max(at_least);
+        (!self.is_free(term)).then_some(Overtaken { free_from, is_restored })
     }
 
     /// Whether it lacks leases for the running term.
@@ -327,11 +356,15 @@ impl Leases {
         });
         KeyUse {
             other: other.map(|(other, ..)| other),
-            overtaken: (held.seat.is_some() && !self.is_free(running))
-                .then(|| Overtaken { free_from: self.process.record.free_from() }),
+            overtaken: held.seat.as_ref().and_then(|_| self.overtaken(running)),
             unleased,
         }
     }
+}
+
+/// The first term in which a key votes whose record is from a backup, if the network is in `term`.
+fn after_backup(term: u64) -> u64 {
+    term.saturating_add(2)
 }
 
 /// The permission to sign the votes of one term.
@@ -341,6 +374,8 @@ pub(crate) struct Permit {
     seat: Seat,
     /// Up to this view the key may have nullified what the journal does not show.
     nullified: u64,
+    /// What the key voted in this term on the machine that it came from.
+    before: Before,
     /// The last view whose nullify was refused.
     refused: Mutex<u64>,
 }
@@ -353,18 +388,23 @@ impl std::fmt::Debug for Permit {
 
 impl Permit {
     pub(crate) fn new(leases: Arc<Leases>, term: u64, seat: Seat) -> Self {
-        let nullified = leases.process.record.loose(term).unwrap_or(0);
-        Self { leases, term, seat, nullified, refused: Mutex::new(0) }
+        let record = &leases.process.record;
+        let (nullified, before) = (record.loose(term).unwrap_or(0), record.before(term));
+        Self { leases, term, seat, nullified, before, refused: Mutex::new(0) }
     }
 
     /// Whether a vote for a block may be signed.
     pub(crate) fn allows_block(&self, view: u64) -> bool {
-        view > self.nullified && self.leases.may_vote(self.term, &self.seat)
+        let voted = self.nullified.max(self.before.voted);
+        view > voted && self.leases.may_vote(self.term, &self.seat)
     }
 
     /// Whether a nullify may be signed. One that was refused is asked for again, and the library
     /// takes it for one that is in its journal.
     pub(crate) fn allows_nullify(&self, view: u64) -> bool {
+        if view <= self.before.finalized {
+            return false;
+        }
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.leases.may_vote(self.term, &self.seat) {
             *refused = view;
@@ -397,7 +437,7 @@ mod tests {
         Answer, ConsensusKey, Leases, Moment, Pace, Permit, Presence, Process, Running, Seat,
         Statement, VotePlace, VoteRecord,
     };
-    use crate::{ConsensusSecret, keys::private_key};
+    use crate::{CarriedVotes, ConsensusSecret, keys::private_key, watching::Overtaken};
 
     const CHAIN: soma_protocol::Hash = soma_protocol::Hash([7; 32]);
     const PROCESS: u64 = 40;
@@ -419,6 +459,10 @@ mod tests {
     }
 
     pub(super) fn leases(asks_nobody: bool, time: &Time) -> Leases {
+        leases_with(asks_nobody, time, Arc::new(VoteRecord::in_memory(key().public())))
+    }
+
+    fn leases_with(asks_nobody: bool, time: &Time, record: Arc<VoteRecord>) -> Leases {
         let time = Arc::clone(time);
         Leases::new(Process {
             chain: CHAIN,
@@ -426,7 +470,7 @@ mod tests {
             number: PROCESS,
             clocks: Arc::new(move || *time.lock().unwrap()),
             pace: Pace::default(),
-            record: Arc::new(VoteRecord::in_memory(key().public())),
+            record,
             ignores_others: false,
             asks_nobody,
         })
@@ -445,8 +489,12 @@ mod tests {
 
     impl Setup {
         fn new() -> Self {
+            Self::with(Arc::new(VoteRecord::in_memory(key().public())))
+        }
+
+        fn with(record: Arc<VoteRecord>) -> Self {
             let time = Time::default();
-            let leases = Arc::new(leases(false, &time));
+            let leases = Arc::new(leases_with(false, &time, record));
             let voters = PEERS.into_iter().chain([key().public()]).collect();
             leases.begin_term(Running { term: TERM, voters }, Some(seat()));
             let permit = Permit::new(Arc::clone(&leases), TERM, seat());
@@ -578,6 +626,54 @@ mod tests {
         assert!(!node.votes(), "two of four cannot both lie");
         node.granted(&[1, 2], TERM);
         assert!(node.votes(), "one is ahead");
+    }
+
+    #[test]
+    fn a_key_from_a_backup_signs_nothing_before_a_term_that_nobody_had_reached() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("votes");
+        let me = key().public();
+        VoteRecord::open(&path, me).unwrap().note(VotePlace { term: TERM, view: 4 }).unwrap();
+        CarriedVotes::read(&path, me).unwrap().restored().write(&path).unwrap();
+        let record = || Arc::new(VoteRecord::open(&path, me).unwrap());
+        let node = Setup::with(record());
+        let may_vote = |node: &Setup, term| node.leases.may_vote(term, &seat());
+        let seen = |node: &Setup| node.leases.key_use().overtaken;
+        let watches = |free_from, is_restored| Some(Overtaken { free_from, is_restored });
+
+        // The original may still run: without leases nothing is settled, whatever is said of it.
+        node.told(VotePlace { term: TERM, view: 9 }, 0);
+        assert!(!may_vote(&node, TERM) && !may_vote(&node, TERM + 7));
+        assert_eq!(seen(&node), watches(TERM + 2, true));
+        // The network is ahead.
+        node.granted(&[0, 1], TERM + 7);
+        assert!(!may_vote(&node, TERM + 6));
+        assert_eq!(node.leases.process.record.free_from(), TERM + 2);
+        // It is in this term: whoever voted with the key before may have got to the next one.
+        assert!(!may_vote(&node, TERM + 7) && !may_vote(&node, TERM + 8));
+        assert_eq!(seen(&node), watches(TERM + 9, false));
+        let node = Setup::with(record());
+        node.granted(&[0, 1], TERM + 8);
+        assert!(!may_vote(&node, TERM + 8), "a restart changes nothing");
+        assert!(may_vote(&node, TERM + 9));
+    }
+
+    #[test]
+    fn a_key_that_moved_signs_what_it_cannot_have_contradicted_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("votes");
+        let me = key().public();
+        let last = VotePlace { term: TERM, view: 9 };
+        VoteRecord::open(&path, me).unwrap().note(last).unwrap();
+        let carried = CarriedVotes::read(&path, me).unwrap().without_journal(last, 7);
+        carried.write(&path).unwrap();
+        let node = Setup::with(Arc::new(VoteRecord::open(&path, me).unwrap()));
+        node.granted(&[0, 1], TERM);
+        assert!(!node.permit.allows_block(9) && node.permit.allows_block(10));
+        assert!(!node.permit.allows_nullify(7), "it voted to finalize this view");
+        assert!(node.permit.allows_nullify(8) && node.permit.allows_nullify(10));
+        let next = Permit::new(Arc::clone(&node.leases), TERM + 1, seat());
+        assert!(next.allows_block(1) && next.allows_nullify(1));
     }
 
     #[test]

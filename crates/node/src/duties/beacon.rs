@@ -9,6 +9,7 @@ use soma_protocol::{Epoch, Hash, SecretKey, hex};
 use soma_sdk::Secret;
 
 use crate::error::NodeError;
+use crate::settings::beacon_file;
 
 /// The secret in the folder of a node. A folder without one gets one that follows from `key`, so
 /// that a network that is made from a seed has the same beacons again.
@@ -16,7 +17,7 @@ use crate::error::NodeError;
 /// # Errors
 /// When the file cannot be read or written, or is no secret.
 pub(crate) fn secret(dir: &Path, key: &SecretKey) -> Result<Secret, NodeError> {
-    let path = dir.join("beacon");
+    let path = beacon_file(dir);
     let failed = |error| NodeError::io(&path, error);
     match fs::read_to_string(&path) {
         Ok(text) => {

@@ -1,6 +1,8 @@
 //! `soma node`: sets up and runs one node. It votes while its validator has a seat and follows the
 //! chain otherwise.
 
+mod bundle;
+
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use soma_sdk::figures::span;
 use soma_sdk::keys::Protection;
 use tracing_subscriber::filter::LevelFilter;
 
+use self::bundle::{Backup, Move, Restore};
 use crate::endpoint_flags::EndpointFlags;
 use crate::error::Result;
 use crate::global::Global;
@@ -44,6 +47,24 @@ pub(crate) enum Node {
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Write what of a node cannot be made again into one file.
+    ///
+    /// Its settings, genesis, keys as they are encrypted on disk, the secret of its beacons, and
+    /// the record of its votes; not the state and the files of models, which a node fetches from
+    /// the network. The node may run meanwhile.
+    Backup(Backup),
+    /// Make a node's folder from a file of `soma node backup` or `soma node move`.
+    ///
+    /// From a backup, the node watches for the rest of a term and the whole next one before it
+    /// votes, because its key may have voted since. From a move of the last 24 hours, it votes at
+    /// once.
+    Restore(Restore),
+    /// Move a stopped node into one file, to continue elsewhere.
+    ///
+    /// The file is that of a backup with the exact last vote. The node does not run in its folder
+    /// from then on, and votes at once where the file is restored within 24 hours. Restore it once:
+    /// of two nodes with one key, the other validators let one vote.
+    Move(Move),
     /// Show a node's keys and addresses.
     Show {
         /// The node's folder.
@@ -234,6 +255,9 @@ impl Node {
             Self::Init(init) => init.run(global, output),
             Self::Run(run) => run.run(global, output),
             Self::VerifyStore { dir } => verify_store(&dir, global, output),
+            Self::Backup(backup) => backup.run(output),
+            Self::Restore(restore) => restore.run(output),
+            Self::Move(moves) => moves.run(global, output),
             Self::Show { dir } => {
                 let folder = NodeFolder::open(&dir)?;
                 let passphrase = network::node_passphrase(&dir, global)?;

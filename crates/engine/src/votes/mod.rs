@@ -5,49 +5,37 @@
 //! One file of fixed length, overwritten in place before a vote leaves this node. It survives the
 //! process; it is synced only now and then, because after a loss of power a record that is behind
 //! its journal does no harm. Nothing here decides whether to vote.
+//!
+//! `known` owns what a record says and its bytes, `carried` what leaves the machine with the key.
+
+mod carried;
+mod known;
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use soma_os::clock::now_ms;
-use soma_protocol::{ConsensusKey, Hash};
+use soma_protocol::ConsensusKey;
 use soma_store::StoreError;
 
+pub use self::carried::CarriedVotes;
+pub(crate) use self::known::{Before, VotePlace};
+use self::known::{
+    Elsewhere, Known, NOTHING, RECORD_BYTES_MAX, UNKNOWN, decode, encode, encode_new,
+};
 use crate::{EngineError, Remedy};
 
-const MAGIC: &[u8; 8] = b"somavote";
-/// The same of a key that was made a moment ago: the time in ms stands in place of the term.
-const NEW_MAGIC: &[u8; 8] = b"somanew1";
-/// How long a key counts as new. A backup that is older must not say that it never voted.
-const NEW_MS: u64 = 24 * 60 * 60 * 1_000;
-/// Magic, key, the four numbers of [`Known`], and the beginning of a hash of these.
-const RECORD_BYTES: usize = 8 + 32 + 4 * 8 + 8;
 /// How many views pass before the file is synced again, unless a term begins.
 const VIEWS_UNSYNCED_MAX: u64 = 16;
 
-/// The place of a vote: the later term first, then the later view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct VotePlace {
-    pub(crate) term: u64,
-    pub(crate) view: u64,
-}
-
-/// Where a key that has voted for nothing has voted.
-const NOTHING: VotePlace = VotePlace { term: 0, view: 0 };
-
-/// What is recorded of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Known {
-    /// The last vote that the journal has as well; `None` if nothing is known.
-    last: Option<VotePlace>,
-    /// A view of the last vote's term that the key nullified without its journal; 0 if it did not.
-    loose: u64,
-    /// The first term in which nobody else is known to have voted with this key.
-    free_from: u64,
+/// The error of a file that should be a record.
+fn not_a_record(path: &Path) -> EngineError {
+    let reason = String::from("it is not a record of votes");
+    EngineError::Damaged { path: path.into(), reason, remedy: Remedy::Remade }
 }
 
 #[derive(Debug)]
@@ -74,25 +62,24 @@ impl VoteRecord {
     /// Opens the record of a key, or begins one. The record of another key is replaced.
     ///
     /// # Errors
-    /// [`EngineError::Damaged`] if the file is no record; [`EngineError::Store`] if it cannot be
-    /// used.
+    /// [`EngineError::KeyMoved`] if the key has left this machine; [`EngineError::Damaged`] if the
+    /// file is no record; [`EngineError::Store`] if it cannot be used.
     pub fn open(path: &Path, key: ConsensusKey) -> Result<Self, EngineError> {
         let io = |source| StoreError::Io { path: path.to_path_buf(), source };
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create(true).truncate(false).open(path);
         let mut file = opened.map_err(io)?;
-        let mut bytes = Vec::with_capacity(RECORD_BYTES + 1);
-        (&mut file).take(RECORD_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+        let mut bytes = Vec::with_capacity(RECORD_BYTES_MAX + 1);
+        (&mut file).take(RECORD_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
         let known = match decode(&bytes) {
             None if bytes.is_empty() => Known::default(),
             Some((owner, known)) if owner == key => known,
             Some(_) => Known::default(),
-            None => {
-                let reason = String::from("it is not a record of votes");
-                let path = PathBuf::from(path);
-                return Err(EngineError::Damaged { path, reason, remedy: Remedy::Remade });
-            }
+            None => return Err(not_a_record(path)),
         };
+        if known.elsewhere == Elsewhere::Moved {
+            return Err(EngineError::KeyMoved { path: path.into() });
+        }
         let record = Record { file: Some(file), known, synced: None };
         Ok(Self { key, record: Mutex::new(record) })
     }
@@ -107,11 +94,10 @@ impl VoteRecord {
         if record.known.last.is_some() {
             return Ok(());
         }
-        let made = Some(VotePlace { term: now_ms(), view: 0 });
-        let known = Known { last: made, ..record.known };
+        let bytes = encode_new(&self.key, now_ms(), record.known);
         if let Some(file) = &mut record.file {
             file.seek(SeekFrom::Start(0))?;
-            file.write_all(&encode(*NEW_MAGIC, &self.key, known))?;
+            file.write_all(&bytes)?;
             file.sync_data()?;
         }
         record.known.last = Some(NOTHING);
@@ -141,13 +127,19 @@ impl VoteRecord {
 
     /// The last vote that the key is known to have signed.
     pub(crate) fn last_signed(&self) -> VotePlace {
+        self.lock().known.last_signed()
+    }
+
+    /// What the key voted in a term before it came to this machine.
+    pub(crate) fn before(&self, term: u64) -> Before {
         let known = self.lock().known;
-        match known.last {
-            // Nothing is known: the view only says that the key must not vote in this term.
-            Some(last) if last.view == u64::MAX => NOTHING,
-            Some(last) => VotePlace { view: last.view.max(known.loose), ..last },
-            None => NOTHING,
-        }
+        let is_of_term = known.last.is_some_and(|last| last.term == term);
+        if is_of_term { known.before } else { Before::default() }
+    }
+
+    /// Whether the record is from a backup, so that the key may have voted since.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.lock().known.elsewhere == Elsewhere::Since
     }
 
     /// Records a vote, unless a later one is recorded.
@@ -161,8 +153,7 @@ impl VoteRecord {
         if known.last >= Some(place) || (is_of_term && known.loose == place.view) {
             return Ok(());
         }
-        let loose = if is_of_term { known.loose } else { 0 };
-        record.write(&self.key, Known { last: Some(place), loose, ..known })
+        record.write(&self.key, Known { last: Some(place), ..known.in_term(place.term) })
     }
 
     /// Records a nullify that the journal will lack, before it is signed. The library writes only
@@ -177,7 +168,7 @@ impl VoteRecord {
         }
         let last = record.known.last.filter(|last| last.term == place.term);
         let last = Some(last.unwrap_or(VotePlace { view: 0, ..place }));
-        let known = Known { last, loose: place.view, ..record.known };
+        let known = Known { last, loose: place.view, ..record.known.in_term(place.term) };
         if known == record.known {
             return Ok(());
         }
@@ -197,10 +188,23 @@ impl VoteRecord {
             return Ok(());
         }
         // Without a file of before, nothing may look as if it had voted.
-        let last = known.last.or(Some(VotePlace { term: 0, view: u64::MAX }));
+        let last = known.last.or(Some(UNKNOWN));
         // It counts in this process even if the disk fails.
         record.known.free_from = known.free_from;
         record.write(&self.key, Known { last, ..known })?;
+        record.sync()
+    }
+
+    /// Records that whatever the key did since the backup that this record is from is over when
+    /// this term begins.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(crate) fn settle(&self, free_from: u64) -> io::Result<()> {
+        let mut record = self.lock();
+        let free_from = free_from.max(record.known.free_from);
+        let known = Known { free_from, elsewhere: Elsewhere::Nowhere, ..record.known };
+        record.write(&self.key, known)?;
         record.sync()
     }
 
@@ -211,6 +215,7 @@ impl VoteRecord {
     pub(crate) fn restart(&self, place: VotePlace) -> io::Result<()> {
         let mut record = self.lock();
         let known = Known { last: Some(place), loose: 0, ..record.known };
+        let known = Known { before: Before::default(), elsewhere: Elsewhere::Nowhere, ..known };
         record.write(&self.key, known)
     }
 }
@@ -219,7 +224,7 @@ impl Record {
     fn write(&mut self, key: &ConsensusKey, known: Known) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             file.seek(SeekFrom::Start(0))?;
-            file.write_all(&encode(*MAGIC, key, known))?;
+            file.write_all(&encode(key, known))?;
         }
         self.known = known;
         let place = known.last.unwrap_or(NOTHING);
@@ -239,55 +244,9 @@ impl Record {
     }
 }
 
-fn check(bytes: &[u8]) -> [u8; 8] {
-    let hash = Hash::of_parts("soma vote record", &[bytes]);
-    let mut check = [0; 8];
-    check.copy_from_slice(&hash.0[..8]);
-    check
-}
-
-fn encode(magic: [u8; 8], key: &ConsensusKey, known: Known) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(RECORD_BYTES);
-    bytes.extend_from_slice(&magic);
-    bytes.extend_from_slice(&key.0);
-    let last = known.last.unwrap_or(NOTHING);
-    for number in [last.term, last.view, known.loose, known.free_from] {
-        bytes.extend_from_slice(&number.to_le_bytes());
-    }
-    let check = check(&bytes);
-    bytes.extend_from_slice(&check);
-    bytes
-}
-
-/// Whose record it is, and what it says.
-fn decode(bytes: &[u8]) -> Option<(ConsensusKey, Known)> {
-    let (content, found) = bytes.split_last_chunk::<8>()?;
-    if bytes.len() != RECORD_BYTES || *found != check(content) {
-        return None;
-    }
-    let (magic, content) = content.split_first_chunk::<8>()?;
-    let (key, content) = content.split_first_chunk::<32>()?;
-    let ([term, view, loose, free_from], []) = content.as_chunks::<8>() else {
-        return None;
-    };
-    let numbers = [term, view, loose, free_from].map(|bytes| u64::from_le_bytes(*bytes));
-    let [term, view, loose, free_from] = numbers;
-    let last = match magic {
-        MAGIC => Some(VotePlace { term, view }),
-        NEW_MAGIC => is_new(term, now_ms()).then_some(NOTHING),
-        _ => return None,
-    };
-    Some((ConsensusKey(*key), Known { last, loose, free_from }))
-}
-
-/// Whether a key that was made at this time still counts as new.
-fn is_new(made_ms: u64, now_ms: u64) -> bool {
-    (made_ms..made_ms.saturating_add(NEW_MS)).contains(&now_ms)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{ConsensusKey, EngineError, NEW_MS, RECORD_BYTES, VotePlace, VoteRecord, is_new};
+    use super::{ConsensusKey, EngineError, VotePlace, VoteRecord};
 
     const KEY: ConsensusKey = ConsensusKey([7; 32]);
 
@@ -306,7 +265,7 @@ mod tests {
         }
         drop(record);
         assert_eq!(VoteRecord::open(&path, KEY).unwrap().last(), Some(place(1, 1)));
-        assert_eq!(std::fs::read(&path).unwrap().len(), RECORD_BYTES);
+        assert_eq!(std::fs::read(&path).unwrap().len(), 80);
         let rotated = VoteRecord::open(&path, ConsensusKey([8; 32])).unwrap();
         assert_eq!(rotated.last(), None, "another key has signed nothing");
     }
@@ -351,13 +310,6 @@ mod tests {
         assert_eq!(record.last(), Some(place(5, 1)), "of its own votes it changes nothing");
         record.note(place(6, u64::MAX)).unwrap();
         assert_eq!(record.last_signed(), place(0, 0), "nothing is known of its votes");
-    }
-
-    #[test]
-    fn a_backup_of_a_new_key_does_not_say_that_it_never_voted() {
-        assert!(is_new(1_000, 1_000) && is_new(1_000, 1_000 + NEW_MS - 1));
-        assert!(!is_new(1_000, 1_000 + NEW_MS), "it may have voted since");
-        assert!(!is_new(1_000, 999), "a clock that is wrong");
     }
 
     #[test]
