@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use soma_engine::{CarriedVotes, ConsensusSecret, StoppedNode};
+use soma_protocol::bundle::{move_is_signed, sign_move};
 use soma_protocol::{ConsensusKey, Hash, hex};
+use soma_sdk::keys::KeyFolder;
 use zeroize::Zeroizing;
 
 use crate::error::NodeError;
@@ -101,6 +103,9 @@ struct File {
     schema: String,
     /// Of `content`, against accidents.
     check: Hash,
+    /// Of a move: by the consensus key, in hex. Whoever finds a backup must not make a move of it.
+    #[serde(default)]
+    signature: Option<String>,
     content: Content,
 }
 
@@ -114,6 +119,8 @@ struct Head {
 pub struct Bundle {
     content: Content,
     votes: CarriedVotes,
+    /// The signature of a move.
+    signature: Option<[u8; 64]>,
 }
 
 impl fmt::Debug for Bundle {
@@ -147,12 +154,14 @@ impl Bundle {
         path: &Path,
         now_ms: u64,
     ) -> Result<Self, NodeError> {
-        let key = ConsensusSecret(folder.consensus(passphrase)?.to_bytes());
+        let signer = folder.consensus(passphrase)?;
+        let key = ConsensusSecret(signer.to_bytes());
         let record = votes_file(folder.dir());
         let stopped = StoppedNode::lock(&folder.chain_dir(), folder.genesis());
         let stopped = stopped.map_err(NodeError::engine)?;
         let votes = stopped.votes(&record, &key).map_err(NodeError::engine)?;
-        let bundle = Self::of(folder, Purpose::Move, votes, now_ms)?;
+        let mut bundle = Self::of(folder, Purpose::Move, votes, now_ms)?;
+        bundle.signature = Some(sign_move(&signer, &check(&bundle.content)));
         let before = match fs::read(&record) {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -181,15 +190,16 @@ impl Bundle {
         now_ms: u64,
     ) -> Result<Self, NodeError> {
         let dir = folder.dir();
-        let key = |name: &str| -> Result<Option<SecretText>, NodeError> {
-            if !folder.keys().path_of(name).exists() {
-                return Ok(None);
-            }
-            let content = folder.keys().key(name)?.content()?;
-            let text = std::str::from_utf8(&content).map(str::to_owned).unwrap_or_default();
-            Ok(Some(SecretText(Zeroizing::new(text))))
+        let keys = folder.keys();
+        let optional = |name: &str| match keys.path_of(name).exists() {
+            true => key_file(&keys, name).map(Some),
+            false => Ok(None),
         };
-        let consensus = key(CONSENSUS)?.unwrap_or_else(|| SecretText(Zeroizing::default()));
+        let keys = Keys {
+            account: optional(ACCOUNT)?,
+            duty: optional(DUTY)?,
+            consensus: key_file(&keys, CONSENSUS)?,
+        };
         let content = Content {
             purpose,
             made_ms: now_ms,
@@ -199,11 +209,11 @@ impl Bundle {
             consensus_key: folder.consensus_key()?,
             settings: text(&settings_file(dir))?,
             genesis: text(&genesis_file(dir))?,
-            keys: Keys { account: key(ACCOUNT)?, duty: key(DUTY)?, consensus },
+            keys,
             beacon: beacon(dir)?,
             votes: hex::encode(&votes.bytes()),
         };
-        Ok(Self { content, votes })
+        Ok(Self { content, votes, signature: None })
     }
 
     /// Writes it to the new file `path`, which only this user can read.
@@ -216,9 +226,9 @@ impl Bundle {
         // The buffer does not grow, because that would leave a copy of secrets behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(2 * room(content)));
         let malformed = |source| NodeError::Malformed { path: path.to_path_buf(), source };
-        let schema = SCHEMA.to_owned();
-        serde_json::to_writer_pretty(&mut *bytes, &Written { schema, check, content })
-            .map_err(malformed)?;
+        let signature = self.signature.map(|signature| hex::encode(&signature));
+        let written = Written { schema: SCHEMA, check, signature, content };
+        serde_json::to_writer_pretty(&mut *bytes, &written).map_err(malformed)?;
         bytes.push(b'\n');
         let written = soma_os::file::write_private(path, &bytes);
         written.map_err(|error| NodeError::io(path, error))
@@ -230,9 +240,12 @@ impl Bundle {
     /// [`NodeError::Bundle`] if it is no bundle, or damaged; a file error.
     pub fn read(path: &Path) -> Result<Self, NodeError> {
         let bad = |reason: &str| NodeError::Bundle { path: path.into(), reason: reason.to_owned() };
-        let mut bytes = Zeroizing::new(Vec::new());
-        let read = soma_os::data::open(path)
-            .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes));
+        let file = soma_os::data::open(path).map_err(|error| NodeError::io(path, error))?;
+        // The buffer does not grow, because that would leave a copy of secrets behind.
+        let length = file.metadata().map_or(0, |found| found.len().min(BYTES_MAX));
+        let mut bytes =
+            Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
+        let read = file.take(BYTES_MAX + 1).read_to_end(&mut bytes);
         if read.map_err(|error| NodeError::io(path, error))? as u64 > BYTES_MAX {
             return Err(bad("it is too large for the bundle of a node"));
         }
@@ -245,10 +258,16 @@ impl Bundle {
         if head.schema != SCHEMA {
             return Err(bad("it is the bundle of another version of this software, or of none"));
         }
-        let File { check: expected, content, .. } =
-            serde_json::from_slice(&bytes).map_err(unread)?;
-        if check(&content) != expected {
+        let file: File = serde_json::from_slice(&bytes).map_err(unread)?;
+        let (hash, content) = (check(&file.content), file.content);
+        if hash != file.check {
             return Err(bad("its content was changed"));
+        }
+        let signature = file.signature.and_then(|text| hex::decode_array(&text));
+        let is_signed = signature
+            .is_some_and(|signature| move_is_signed(&content.consensus_key, &hash, &signature));
+        if content.purpose == Purpose::Move && !is_signed {
+            return Err(bad("it is not signed by the consensus key of the node that moves"));
         }
         let votes = hex::decode(&content.votes).and_then(|bytes| CarriedVotes::parse(&bytes));
         let votes = votes.filter(|votes| votes.key() == content.consensus_key);
@@ -258,7 +277,7 @@ impl Bundle {
         if genesis.chain_id() != content.chain_id {
             return Err(bad("its genesis is of another chain"));
         }
-        Ok(Self { content, votes })
+        Ok(Self { content, votes, signature })
     }
 
     /// Makes the folder of a node out of it, which must be new or empty.
@@ -369,8 +388,10 @@ pub fn left_out(folder: &NodeFolder) -> Result<Vec<PathBuf>, NodeError> {
 /// A [`File`] that is written.
 #[derive(Serialize)]
 struct Written<'a> {
-    schema: String,
+    schema: &'static str,
     check: Hash,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<String>,
     content: &'a Content,
 }
 
@@ -385,6 +406,16 @@ fn check(content: &Content) -> Hash {
     // Texts and numbers always have a JSON form.
     let _written = serde_json::to_writer(&mut *bytes, content);
     Hash::of_parts("soma node bundle", &[&bytes])
+}
+
+/// The content of a key file, as it is encrypted.
+fn key_file(keys: &KeyFolder, name: &str) -> Result<SecretText, NodeError> {
+    let content = keys.key(name)?.content()?;
+    let text = std::str::from_utf8(&content);
+    let text = text.map_err(|error| {
+        NodeError::io(&keys.path_of(name), io::Error::new(io::ErrorKind::InvalidData, error))
+    })?;
+    Ok(SecretText(Zeroizing::new(text.to_owned())))
 }
 
 fn text(path: &Path) -> Result<String, NodeError> {

@@ -52,7 +52,7 @@ pub use execute::{Built, InvalidBlock, Outcome, Receipt, Refused, build, check, 
 pub use genesis::{Genesis, GenesisAccount, GenesisModel, GenesisValidator};
 pub use money::fee::RECORD_OVERHEAD_BYTES;
 pub use money::rent;
-pub use proof::{SecretKey, commitment, corpus, entry, evidence, sketch, storage, upload};
+pub use proof::{SecretKey, bundle, commitment, corpus, entry, evidence, sketch, storage, upload};
 pub use record::{
     Change, Committee, Endpoints, Params, Proposal, Seat, VALIDATORS_MAX, Validity, Verdict,
 };

@@ -239,6 +239,13 @@ fn a_move_that_is_taken_back_or_fails_leaves_the_node_where_it_was() {
     machine.node(&["move", "--dir", dir, "-o", &file]);
     assert_ne!(fs::read(&votes).unwrap(), before);
     machine.refused(&["run", "--dir", dir], 3, "node_moved");
+    // Whoever does not have the key cannot say how it voted.
+    let whole = fs::read_to_string(&file).unwrap();
+    let unsigned = whole.lines().filter(|line| !line.contains("\"signature\"")).collect::<String>();
+    fs::write(machine.path("unsigned"), unsigned).unwrap();
+    let restore = ["restore", &machine.path("unsigned"), "--dir", &machine.path("new")];
+    let said = machine.refused(&restore, 7, "bad_bundle");
+    assert!(said.contains("not signed"), "{said}");
     let told = machine.node(&["move", "--dir", dir, "--undo"]);
     assert_eq!(told["votes"], "after_watching", "{told}");
     machine.refused(&["move", "--dir", dir, "--undo"], 1, "node_not_moved");

@@ -6,6 +6,7 @@ pub mod evidence;
 mod secret_key;
 pub mod upload;
 pub mod entry;
+pub mod bundle;
 pub mod corpus;
 pub mod sketch;
 pub mod storage;
