@@ -44,7 +44,7 @@ pub(crate) struct Answer {
     pub(crate) term: u64,
     /// What other processes of the key said last.
     pub(crate) others: Vec<Presence>,
-    /// The last vote of the key that the granting node received, if it is later than the claim says.
+    /// The last vote of the key that the granting node received, if it is later than the claim's.
     pub(crate) vote: Option<SignedVote>,
 }
 
