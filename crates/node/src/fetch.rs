@@ -1,5 +1,5 @@
-//! Downloads files that the chain needs and this node does not have from the nodes that do: an
-//! owner uploads to one validator, and the others get the file from there. It must never keep a
+//! Downloads files that the chain needs and this node does not have, from its cold store or from the
+//! nodes that do: an owner uploads to one validator, and the others get the file from there. It must never keep a
 //! file whose hash is wrong, whoever served it, and no node that serves slowly or not at all may
 //! keep a file from being fetched elsewhere. Nodes that the chain names are asked after those of
 //! the settings, and get less patience: anybody with a seat is among them.
@@ -163,8 +163,9 @@ pub(crate) async fn run(
             }
             let (weights, sources) = (&weights, &sources);
             running.push(async move {
+                let is_back = weights.recall(&file).await;
                 let order = sources.order(&file, attempt);
-                (file.hash, fetch(weights, sources, &order, &file).await)
+                (file.hash, is_back || fetch(weights, sources, &order, &file).await)
             });
         }
         tokio::select! {

@@ -14,11 +14,11 @@ use tempfile::TempDir;
 use super::needed::{Ciphertext, Named, Needed, Revealed};
 use super::{Progress, WeightsStore};
 use crate::error::NodeError;
-use crate::settings::WeightsLimits;
+use crate::settings::WeightsSettings;
 
 const OWNER: Address = Address([1; 32]);
 const MODEL: ModelId = ModelId(1);
-const LIMITS: WeightsLimits = WeightsLimits { free_bytes_min: 0 };
+const LIMITS: WeightsSettings = WeightsSettings { free_bytes_min: 0 };
 
 struct Fixture {
     dir: TempDir,
@@ -348,7 +348,7 @@ fn a_model_that_replaces_its_commit_again_and_again_uses_up_its_quota_and_no_oth
 fn weights_files_leave_the_chain_its_space_on_the_disk() {
     let fixture = Fixture::new(5_000);
     fixture.upload_all();
-    let limits = WeightsLimits { free_bytes_min: u64::MAX / 2 };
+    let limits = WeightsSettings { free_bytes_min: u64::MAX / 2 };
     let full = WeightsStore::open(fixture.dir.path(), limits, Arc::default()).unwrap();
     let full = Arc::new(full);
     full.set_needed(fixture.needed());
