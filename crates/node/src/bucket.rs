@@ -1,42 +1,31 @@
 //! The objects of a cold store: put, read in ranges, listed and deleted, each within a time limit.
 //! An object's name is the hash of its bytes, so a public bucket is a mirror for everybody.
 //!
-//! A failure must never repeat what a service answers: it may contain what was signed with a
-//! secret.
+//! Credentials come from the environment, and must never be shown, nor anything that a service
+//! answers: it may repeat what was signed with them.
 
 mod address;
 mod connector;
 mod credentials;
+#[cfg(test)]
+pub(crate) mod fake;
+mod folder;
+mod service;
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
+use std::io::Write as _;
 use std::ops::Range;
-use std::str::FromStr as _;
-use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
-use futures_util::StreamExt as _;
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::client::{HttpError, HttpErrorKind};
-use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path;
-use object_store::{
-    BackoffConfig, Error, MultipartUpload, ObjectStore, ObjectStoreExt as _, RetryConfig,
-};
+use object_store::MultipartUpload;
+use soma_os::file::AtomicFile;
 use soma_protocol::Hash;
-use soma_sdk::{Trust, client};
+use soma_sdk::Trust;
 
 pub(crate) use self::address::BucketAddress;
-use self::connector::Connector;
+use self::folder::Folder;
+use self::service::Service;
 use crate::error::NodeError;
-
-/// How long one request may take with its retries: a piece of a file comes at 140 KiB a second.
-const LIMIT: Duration = Duration::from_secs(60);
-/// The most objects that are listed.
-const OBJECTS_MAX: usize = 1 << 20;
 
 /// Why a cold store did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,126 +38,96 @@ pub(crate) enum ColdFailure {
 
 /// The bucket, or folder, of a cold store.
 #[derive(Debug)]
-pub(crate) struct Bucket {
-    store: Arc<dyn ObjectStore>,
-    prefix: Path,
+pub(crate) enum Bucket {
+    Service(Service),
+    Folder(Folder),
 }
 
 impl Bucket {
     /// Opens the one at `url` with the credentials of the environment. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`NodeError::ColdStore`] if it cannot be used.
+    /// [`NodeError::ColdStore`] if it cannot be used; a file error.
     pub(crate) fn open(url: &str, trust: &Trust) -> Result<Self, NodeError> {
         let failed = |reason| NodeError::ColdStore { reason };
-        let address = BucketAddress::parse(url).map_err(failed)?;
-        Self::at(&address, trust).map_err(failed)
-    }
-
-    fn at(address: &BucketAddress, trust: &Trust) -> Result<Self, String> {
-        let retry = RetryConfig {
-            backoff: BackoffConfig { max_backoff: Duration::from_secs(2), ..Default::default() },
-            max_retries: 3,
-            retry_timeout: LIMIT / 2,
-        };
-        let http = client::connector(trust).map_err(|error| error.to_string())?;
-        let connector = Connector(http);
-        let (store, prefix) = match address {
-            BucketAddress::S3 { bucket, prefix } => {
-                let builder = credentials::with_files(AmazonS3Builder::from_env());
-                let builder = builder.with_bucket_name(bucket).with_retry(retry);
-                (builder.with_http_connector(connector).build().map(shared), prefix.as_str())
-            }
-            BucketAddress::Google { bucket, prefix } => {
-                let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
-                let builder = builder.with_retry(retry).with_http_connector(connector);
-                (builder.build().map(shared), prefix.as_str())
-            }
-            BucketAddress::Azure { bucket, prefix } => {
-                let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
-                let builder = builder.with_retry(retry).with_http_connector(connector);
-                (builder.build().map(shared), prefix.as_str())
-            }
+        match BucketAddress::parse(url).map_err(failed)? {
             BucketAddress::Folder(path) => {
-                let made = std::fs::create_dir_all(path);
-                made.map_err(|error| format!("{}: {error}", path.display()))?;
-                let folder = LocalFileSystem::new_with_prefix(path);
-                (folder.map(|folder| shared(folder.with_fsync(true))), "")
+                let folder = Folder::open(&path).map_err(|error| NodeError::io(&path, error))?;
+                Ok(Self::Folder(folder))
             }
-        };
-        let prefix = Path::from_url_path(prefix).map_err(|_| "the prefix is malformed")?;
-        Ok(Self { store: store.map_err(|error| unusable(&error))?, prefix })
-    }
-
-    fn name(&self, hash: &Hash) -> Path {
-        self.prefix.clone().join(hash.to_string())
+            BucketAddress::Service { kind, bucket, prefix } => {
+                let service = Service::open(kind, &bucket, &prefix, trust);
+                Ok(Self::Service(service.map_err(failed)?))
+            }
+        }
     }
 
     /// All objects that are named by a hash, and their lengths.
     pub(crate) async fn list(&self) -> Result<BTreeMap<Hash, u64>, ColdFailure> {
-        let mut objects = BTreeMap::new();
-        let prefix = (!self.prefix.as_ref().is_empty()).then_some(&self.prefix);
-        let mut listed = self.store.list(prefix);
-        while let Some(object) = within(listed.next()).await? {
-            let object = object.map_err(|error| no_bucket(failure(&error)))?;
-            let hash = object.location.filename().and_then(|name| Hash::from_str(name).ok());
-            let hash = hash.filter(|hash| self.name(hash) == object.location);
-            objects.extend(hash.map(|hash| (hash, object.size)));
-            if objects.len() > OBJECTS_MAX {
-                return Err(ColdFailure::Failed("it has too many objects".to_owned()));
-            }
+        match self {
+            Self::Service(service) => service.list().await,
+            Self::Folder(folder) => folder.list(),
         }
-        Ok(objects)
     }
 
     /// The length of an object.
     pub(crate) async fn length(&self, hash: &Hash) -> Result<u64, ColdFailure> {
-        let name = self.name(hash);
-        Ok(asked(self.store.head(&name)).await?.size)
+        match self {
+            Self::Service(service) => service.length(hash).await,
+            Self::Folder(folder) => folder.length(hash),
+        }
     }
 
-    /// A range of an object.
+    /// A range of an object, or what of it the object has.
     pub(crate) async fn range(
         &self,
         hash: &Hash,
         range: Range<u64>,
     ) -> Result<Bytes, ColdFailure> {
-        let name = self.name(hash);
-        asked(self.store.get_range(&name, range)).await
+        match self {
+            Self::Service(service) => service.range(hash, range).await,
+            Self::Folder(folder) => folder.range(hash, range),
+        }
     }
 
     /// Puts a small object, whole.
     pub(crate) async fn put(&self, hash: &Hash, bytes: Vec<u8>) -> Result<(), ColdFailure> {
-        let name = self.name(hash);
-        asked(self.store.put(&name, bytes.into())).await.map(drop).map_err(no_bucket)
+        match self {
+            Self::Service(service) => service.put(hash, bytes).await,
+            Self::Folder(folder) => folder.put(hash, &bytes),
+        }
     }
 
     /// Begins to put an object in parts; it appears when all are there.
     pub(crate) async fn begin(&self, hash: &Hash) -> Result<Parts, ColdFailure> {
-        let name = self.name(hash);
-        asked(self.store.put_multipart(&name)).await.map(Parts).map_err(no_bucket)
+        match self {
+            Self::Service(service) => service.begin(hash).await.map(Parts::Service),
+            Self::Folder(folder) => folder.begin(hash).map(Parts::Folder),
+        }
     }
 
     /// Deletes an object, if it is there.
     pub(crate) async fn delete(&self, hash: &Hash) -> Result<(), ColdFailure> {
-        let name = self.name(hash);
-        match asked(self.store.delete(&name)).await {
-            Err(ColdFailure::Missing) => Ok(()),
-            done => done,
+        match self {
+            Self::Service(service) => service.delete(hash).await,
+            Self::Folder(folder) => folder.delete(hash),
         }
     }
 }
 
-fn shared(store: impl ObjectStore) -> Arc<dyn ObjectStore> {
-    Arc::new(store)
+/// An object that is put in parts. What is dropped is not put.
+pub(crate) enum Parts {
+    Service(Box<dyn MultipartUpload>),
+    Folder(AtomicFile),
 }
-
-/// An object that is put in parts.
-pub(crate) struct Parts(Box<dyn MultipartUpload>);
 
 impl Parts {
     pub(crate) async fn put(mut self, part: Vec<u8>) -> Result<Self, ColdFailure> {
-        match asked(self.0.put_part(part.into())).await {
+        let put = match &mut self {
+            Self::Service(upload) => service::asked(upload.put_part(part.into())).await,
+            Self::Folder(file) => file.write_all(&part).map_err(folder::failure),
+        };
+        match put {
             Ok(()) => Ok(self),
             Err(failure) => {
                 self.abort().await;
@@ -177,29 +136,25 @@ impl Parts {
         }
     }
 
-    pub(crate) async fn complete(mut self) -> Result<(), ColdFailure> {
-        let completed = asked(self.0.complete()).await;
-        if completed.is_err() {
-            self.abort().await;
+    pub(crate) async fn complete(self) -> Result<(), ColdFailure> {
+        match self {
+            Self::Folder(file) => file.commit().map_err(folder::failure),
+            Self::Service(mut upload) => match service::asked(upload.complete()).await {
+                Ok(_) => Ok(()),
+                Err(failure) => {
+                    Self::Service(upload).abort().await;
+                    Err(failure)
+                }
+            },
         }
-        completed.map(drop)
     }
 
     /// Frees the parts. A service that fails keeps them, until a rule of the bucket removes them.
-    pub(crate) async fn abort(mut self) {
-        let _freed = asked(self.0.abort()).await;
+    pub(crate) async fn abort(self) {
+        if let Self::Service(mut upload) = self {
+            let _freed = service::asked(upload.abort()).await;
+        }
     }
-}
-
-async fn within<T>(work: impl Future<Output = T>) -> Result<T, ColdFailure> {
-    let slow = |_| ColdFailure::Failed("it does not answer in time".to_owned());
-    tokio::time::timeout(LIMIT, work).await.map_err(slow)
-}
-
-async fn asked<T>(
-    work: impl Future<Output = object_store::Result<T>>,
-) -> Result<T, ColdFailure> {
-    within(work).await?.map_err(|error| failure(&error))
 }
 
 /// Writes an object that is named by the hash of `bytes`, reads it, whole and in a range, and deletes
@@ -245,59 +200,63 @@ impl From<ColdFailure> for NodeError {
     }
 }
 
-/// Why it cannot be opened: the library's sentence, without what it quotes.
-fn unusable(error: &Error) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix("Generic ").and_then(|text| text.split_once("error: "));
-    let reason = text.map_or("its configuration is invalid", |(_, reason)| reason);
-    let reason = reason.split([':', '"']).next().unwrap_or_default().trim();
-    format!("the environment of the node does not say how to use it ({reason})")
-}
+#[cfg(test)]
+mod tests {
+    use soma_protocol::Hash;
+    use soma_sdk::Trust;
 
-fn failure(error: &Error) -> ColdFailure {
-    if matches!(error, Error::NotFound { .. }) {
-        return ColdFailure::Missing;
-    }
-    ColdFailure::Failed(reason(error))
-}
+    use super::fake::{FakeS3, Fault, SECRET};
+    use super::{Bucket, ColdFailure, probe};
 
-/// Nothing needs to exist for this but the bucket.
-fn no_bucket(failure: ColdFailure) -> ColdFailure {
-    match failure {
-        ColdFailure::Missing => ColdFailure::Failed("there is no such bucket".to_owned()),
-        failed @ ColdFailure::Failed(_) => failed,
-    }
-}
-
-/// What failed, in words of our own. Of an answer only its status and the service's name for the
-/// error are shown.
-fn reason(error: &Error) -> String {
-    let text = error.to_string();
-    if let Some(status) = text.split("status code: ").nth(1) {
-        let status: String = status.chars().take_while(char::is_ascii_digit).collect();
-        let code = text.split("<Code>").nth(1).and_then(|rest| rest.split("</Code>").next());
-        let code = code.filter(|code| code.chars().all(|letter| letter.is_ascii_alphanumeric()));
-        let code = code.map(|code| format!(" {code}")).unwrap_or_default();
-        return format!("it answers with {status}{code}");
-    }
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(error) = cause.downcast_ref::<HttpError>() {
-            return of_connection(error).to_owned();
+    /// Puts, reads, lists and deletes an object.
+    async fn use_all_of(bucket: &Bucket) {
+        let bytes = b"some bytes of a file".to_vec();
+        let hash = Hash::of_bytes(&bytes);
+        assert_eq!(bucket.length(&hash).await, Err(ColdFailure::Missing));
+        assert_eq!(bucket.range(&hash, 0..4).await, Err(ColdFailure::Missing));
+        bucket.put(&hash, bytes.clone()).await.unwrap();
+        assert_eq!(bucket.length(&hash).await, Ok(20));
+        assert_eq!(bucket.range(&hash, 5..10).await.unwrap(), &bytes[5..10]);
+        bucket.delete(&hash).await.unwrap();
+        bucket.delete(&hash).await.unwrap();
+        let mut parts = bucket.begin(&hash).await.unwrap();
+        for part in bytes.chunks(8) {
+            parts = parts.put(part.to_vec()).await.unwrap();
         }
-        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
-            return error.kind().to_string();
-        }
-        source = cause.source();
+        assert!(bucket.list().await.unwrap().is_empty(), "it is not complete");
+        parts.complete().await.unwrap();
+        assert_eq!(bucket.list().await.unwrap().into_iter().collect::<Vec<_>>(), [(hash, 20)]);
+        assert_eq!(bucket.range(&hash, 0..20).await.unwrap(), bytes);
     }
-    "it cannot do what was asked".to_owned()
-}
 
-fn of_connection(error: &HttpError) -> &'static str {
-    match error.kind() {
-        HttpErrorKind::Connect => "it cannot be reached",
-        HttpErrorKind::Timeout => "it does not answer in time",
-        HttpErrorKind::Request | HttpErrorKind::Interrupted => "the connection was interrupted",
-        _ => "its answer is malformed, or its endpoint has no TLS",
+    #[tokio::test]
+    async fn objects_are_put_read_in_ranges_listed_and_deleted_in_buckets_and_folders_alike() {
+        let (fake, bucket) = FakeS3::start().await;
+        use_all_of(&bucket).await;
+        assert!(fake.names().iter().all(|name| name.starts_with("a/b/")), "{:?}", fake.names());
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", dir.path().join("new").display());
+        use_all_of(&Bucket::open(&url, &Trust::system()).unwrap()).await;
+        probe(&url, &Trust::system(), b"a probe").await.unwrap();
+        assert_eq!(Bucket::open(&url, &Trust::system()).unwrap().list().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_failure_says_what_is_wrong_and_repeats_nothing_that_the_service_answers() {
+        let (fake, bucket) = FakeS3::start().await;
+        let hash = Hash::of_bytes(b"bytes");
+        bucket.put(&hash, b"bytes".to_vec()).await.unwrap();
+        let mut shown = format!("{bucket:?}");
+        for (fault, words) in [
+            (Fault::Unavailable, "it answers with 503"),
+            (Fault::Refuses, "it answers with 403 AccessDenied"),
+            (Fault::Cuts, "the connection was interrupted"),
+        ] {
+            fake.fail(fault);
+            let failure = bucket.range(&hash, 0..5).await.unwrap_err();
+            assert_eq!(failure, ColdFailure::Failed(words.to_owned()));
+            shown += &format!("{failure:?}");
+        }
+        assert!(!shown.contains(SECRET), "{shown}");
     }
 }

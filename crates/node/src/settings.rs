@@ -155,11 +155,14 @@ pub struct WeightsSettings {
     /// The URL of the cold store, without credentials; `None` if all files stay on the disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cold: Option<String>,
+    /// URLs below which encrypted files lie under their hashes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<String>,
 }
 
 impl Default for WeightsSettings {
     fn default() -> Self {
-        Self { free_bytes_min: 5 << 30, local_bytes_max: 0, cold: None }
+        Self { free_bytes_min: 5 << 30, local_bytes_max: 0, cold: None, mirrors: Vec::new() }
     }
 }
 
@@ -197,7 +200,7 @@ impl fmt::Debug for PeerSettings {
 }
 
 /// What the text of `config.toml` says about a setting or a table, in the order of the settings.
-const COMMENTS: [(&str, &str); 20] = [
+const COMMENTS: [(&str, &str); 21] = [
     (
         "api",
         "Where the HTTP API listens. It speaks plain HTTP: to publish it, put a proxy with TLS in \
@@ -227,6 +230,7 @@ const COMMENTS: [(&str, &str); 20] = [
          file:///PATH. Credentials are those of the environment.",
     ),
     ("cold", "The cold store."),
+    ("mirrors", "URLs below which encrypted files lie under their hashes; asked before nodes."),
     ("[history]", "To keep only the last blocks, 100000 for example: keep_blocks = 100000"),
     (
         "join",
@@ -291,6 +295,13 @@ impl Settings {
         if let Some(cold) = &settings.weights.cold {
             let bad = |reason| de::Error::custom(format!("[weights] cold: {reason}"));
             BucketAddress::parse(cold).map_err(bad)?;
+        }
+        for mirror in &settings.weights.mirrors {
+            check_url(mirror).map_err(de::Error::custom)?;
+            if has_login(mirror) {
+                let reason = "the URL of a mirror must have no name and no password";
+                return Err(de::Error::custom(reason));
+            }
         }
         let peers = settings.peers.iter().map(PeerSettings::peer);
         let peers = peers.collect::<Result<_, _>>().map_err(de::Error::custom)?;
@@ -493,6 +504,7 @@ mod tests {
         written.tls = Some(TlsFiles { certificate: "chain.pem".into(), key: "key.pem".into() });
         written.pool.entries = 7;
         written.weights.cold = Some("s3://bucket/prefix".to_owned());
+        written.weights.mirrors = vec!["https://host/files".to_owned()];
         written.history.keep_blocks = Some(5_000);
         written.history.join = Join::Replay;
         written.endpoints = Some(Endpoints { p2p: Some("host:3".to_owned()), url: None });
@@ -509,7 +521,7 @@ mod tests {
     fn every_setting_of_a_new_node_has_its_comment_though_some_are_left_out() {
         let text = settings(vec![peer("host:1", None)]).render();
         for (name, comment) in COMMENTS {
-            let is_optional = ["ca", "[tls]", "cold", "[endpoints]"].contains(&name);
+            let is_optional = ["ca", "[tls]", "cold", "mirrors", "[endpoints]"].contains(&name);
             assert_eq!(text.contains(comment), !is_optional, "{name}");
         }
     }
@@ -531,6 +543,9 @@ mod tests {
         cold.weights.cold = Some("s3://AKIA:word@bucket".to_owned());
         let refused = refusal(&cold.render());
         assert!(refused.contains("[weights] cold") && !refused.contains("word@"), "{refused}");
+        let mut mirrored = settings(Vec::new());
+        mirrored.weights.mirrors = vec!["https://user:word@host".to_owned()];
+        assert!(refusal(&mirrored.render()).contains("no password"));
         let nowhere = settings(vec![peer("nowhere", None)]).render();
         assert!(refusal(&nowhere).contains("nowhere"));
         let at = |url: &str| {

@@ -1,7 +1,6 @@
 //! Where a bucket is, as `config.toml` says it. It must never hold a secret: credentials are
 //! those of the process's environment.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use reqwest::Url;
@@ -9,16 +8,21 @@ use reqwest::Url;
 /// What a URL of a cold store looks like.
 const FORMS: &str = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///PATH";
 
-/// A bucket, or a folder, and what the names of its objects begin with.
+/// Whose bucket it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Amazon S3, or a service that speaks its protocol.
+    S3,
+    /// Google Cloud Storage.
+    Google,
+    /// Azure Blob Storage, which calls it a container.
+    Azure,
+}
+
+/// A bucket and what the names of its objects begin with, or a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BucketAddress {
-    /// A bucket of Amazon S3, or of a service that speaks its protocol.
-    S3 { bucket: String, prefix: String },
-    /// A bucket of Google Cloud Storage.
-    Google { bucket: String, prefix: String },
-    /// A container of Azure Blob Storage.
-    Azure { bucket: String, prefix: String },
-    /// A folder.
+    Service { kind: Kind, bucket: String, prefix: String },
     Folder(PathBuf),
 }
 
@@ -49,38 +53,33 @@ impl BucketAddress {
         if bucket.is_empty() {
             return Err(format!("the URL names no bucket: it must read {FORMS}"));
         }
-        match url.scheme() {
-            "s3" => Ok(Self::S3 { bucket, prefix }),
-            "gs" => Ok(Self::Google { bucket, prefix }),
-            "az" => Ok(Self::Azure { bucket, prefix }),
-            scheme => Err(format!("`{scheme}` is no kind of cold store: it must read {FORMS}")),
-        }
-    }
-}
-
-impl fmt::Display for BucketAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
-            Self::Google { bucket, prefix } => write!(f, "gs://{bucket}/{prefix}"),
-            Self::Azure { bucket, prefix } => write!(f, "az://{bucket}/{prefix}"),
-            Self::Folder(path) => write!(f, "{}", path.display()),
-        }
+        let kind = match url.scheme() {
+            "s3" => Kind::S3,
+            "gs" => Kind::Google,
+            "az" => Kind::Azure,
+            scheme => {
+                return Err(format!("`{scheme}` is no kind of cold store: it must read {FORMS}"));
+            }
+        };
+        Ok(Self::Service { kind, bucket, prefix })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::BucketAddress;
+    use super::{BucketAddress, Kind};
 
     #[test]
     fn the_url_of_a_cold_store_names_a_bucket_and_a_prefix_or_a_folder() {
         let address = |text: &str| BucketAddress::parse(text).unwrap();
-        let (bucket, prefix) = ("b-1".to_owned(), "a/b".to_owned());
-        let s3 = BucketAddress::S3 { bucket: bucket.clone(), prefix: prefix.clone() };
-        assert_eq!(address("s3://b-1/a/b/"), s3);
-        assert_eq!(address("az://b-1/a/b"), BucketAddress::Azure { bucket: bucket.clone(), prefix });
-        assert_eq!(address("gs://b-1"), BucketAddress::Google { bucket, prefix: String::new() });
+        for (url, kind, prefix) in [
+            ("s3://b-1/a/b/", Kind::S3, "a/b"),
+            ("gs://b-1", Kind::Google, ""),
+            ("az://b-1/a", Kind::Azure, "a"),
+        ] {
+            let (bucket, prefix) = ("b-1".to_owned(), prefix.to_owned());
+            assert_eq!(address(url), BucketAddress::Service { kind, bucket, prefix });
+        }
         assert_eq!(address("file:///srv/a%20b"), BucketAddress::Folder("/srv/a b".into()));
     }
 

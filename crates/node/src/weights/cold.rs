@@ -5,6 +5,9 @@
 //! A record must exist only while, as far as anybody knows, the object does: a file is attested as
 //! held because of it. What is lost or damaged loses its record and is fetched from other nodes.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -87,7 +90,10 @@ impl Cold {
     /// # Errors
     /// [`NodeError::ColdStore`] if it cannot be used; a file error.
     pub(crate) fn open(dir: &Path, url: &str, trust: &Trust) -> Result<Self, NodeError> {
-        let bucket = Bucket::open(url, trust)?;
+        Self::over(dir, Bucket::open(url, trust)?)
+    }
+
+    fn over(dir: &Path, bucket: Bucket) -> Result<Self, NodeError> {
         let mut threads = Builder::new_multi_thread();
         threads.worker_threads(1).thread_name("soma-cold").enable_all();
         let runtime = threads.build().map_err(NodeError::Thread)?;
@@ -143,7 +149,6 @@ impl Cold {
         let mut known = self.known.lock();
         known.records.insert(*hash, tree.size_bytes);
         known.objects.insert(*hash, tree.size_bytes);
-        known.lost.remove(hash);
         Ok(())
     }
 
@@ -206,11 +211,11 @@ impl Cold {
     fn wait_for(
         self: &Arc<Self>,
         hash: &Hash,
-        tree: &Tree,
+        tree: &Arc<Tree>,
         groups: Range<u64>,
     ) -> Result<Bytes, NodeError> {
         let (sender, done) = mpsc::sync_channel(1);
-        let (cold, hash, tree) = (Arc::clone(self), *hash, tree.clone());
+        let (cold, hash, tree) = (Arc::clone(self), *hash, Arc::clone(tree));
         self.handle.spawn(async move {
             let _gone = sender.send(cold.read(&hash, &tree, groups).await);
         });
@@ -250,11 +255,9 @@ impl Cold {
     }
 
     /// An object that is not what it was is deleted: it must not mislead others, and is put again.
-    fn damaged(&self, hash: &Hash) -> NodeError {
+    async fn damaged(&self, hash: &Hash) -> NodeError {
         let (bucket, object) = (Arc::clone(&self.bucket), *hash);
-        self.handle.spawn(async move {
-            let _deleted = bucket.delete(&object).await;
-        });
+        let _deleted = self.on_runtime(async move { bucket.delete(&object).await }).await;
         self.lose(hash, "is damaged")
     }
 
@@ -265,7 +268,7 @@ impl Cold {
     pub(super) fn file(self: &Arc<Self>, hash: &Hash) -> Result<ColdFile, NodeError> {
         let tree = self.tree(hash)?.ok_or(NodeError::WeightsNotHeld { hash: *hash })?;
         let (cold, hash) = (Arc::clone(self), *hash);
-        Ok(ColdFile { cold, hash, tree, first: 0, bytes: Vec::new() })
+        Ok(ColdFile { cold, hash, tree: Arc::new(tree), first: 0, bytes: Bytes::new() })
     }
 
     /// Whether objects are to be listed again.
@@ -287,7 +290,7 @@ impl Cold {
         let kept = |(hash, size_bytes): &(Hash, u64)| objects.get(hash) == Some(size_bytes);
         for (hash, _) in records.into_iter().filter(|record| !kept(record)) {
             match objects.get(&hash) {
-                Some(_) => drop(self.damaged(&hash)),
+                Some(_) => drop(self.damaged(&hash).await),
                 None => drop(self.lose(&hash, "is missing")),
             }
         }
@@ -295,18 +298,18 @@ impl Cold {
         Ok(())
     }
 
-    /// Forgets what is over: losses of files that are `here` or not `needed`, and wishes that are
-    /// fulfilled. Returns the files that nobody has needed for a while.
+    /// Forgets losses and wishes that are over. Returns the files that nobody has `needed` for a
+    /// while.
     pub(super) fn review(
         &self,
         now: Instant,
         needed: impl Fn(&Ciphertext) -> bool,
-        here: impl Fn(&Hash) -> bool,
+        is_over: impl Fn(&Hash) -> bool,
     ) -> Vec<Hash> {
         let mut known = self.known.lock();
         let Known { records, lost, wanted, unneeded, .. } = &mut *known;
-        lost.retain(|hash, at| !here(hash) || now.saturating_duration_since(*at) < TOLD);
-        wanted.retain(|hash| !here(hash) && records.contains_key(hash));
+        lost.retain(|hash, at| !is_over(hash) || now.saturating_duration_since(*at) < TOLD);
+        wanted.retain(|hash| !is_over(hash) && records.contains_key(hash));
         let is_needed = |(hash, size_bytes): (&Hash, &u64)| {
             needed(&Ciphertext { hash: *hash, size_bytes: *size_bytes })
         };
@@ -347,7 +350,7 @@ impl Cold {
         let length = self.on_runtime(async move { bucket.length(&object).await }).await;
         let length = length.map_err(|failure| self.unread(hash, failure))?;
         if length != tree.size_bytes {
-            return Err(self.damaged(hash));
+            return Err(self.damaged(hash).await);
         }
         for first in samples(tree.len()) {
             self.read(hash, &tree, first..first + 1).await?;
@@ -422,7 +425,7 @@ impl Cold {
         let (found, tree) = hasher.finish();
         if found != hash {
             remove(to)?;
-            return Err(self.damaged(&hash));
+            return Err(self.damaged(&hash).await);
         }
         copy.sync_all().map_err(failed)?;
         self.remember(&hash, &tree)
@@ -432,7 +435,7 @@ impl Cold {
         let (bucket, object, length) = (Arc::clone(&self.bucket), *hash, range.end - range.start);
         let read = self.on_runtime(async move { bucket.range(&object, range).await }).await;
         let bytes = read.map_err(|failure| self.unread(hash, failure))?;
-        if bytes.len() as u64 == length { Ok(bytes) } else { Err(self.damaged(hash)) }
+        if bytes.len() as u64 == length { Ok(bytes) } else { Err(self.damaged(hash).await) }
     }
 
     /// Reads groups of an object, verified.
@@ -443,7 +446,7 @@ impl Cold {
         groups: Range<u64>,
     ) -> Result<Bytes, NodeError> {
         let bytes = self.range(hash, tree.bytes_of(&groups)).await?;
-        if tree.verifies(hash, groups.start, &bytes) { Ok(bytes) } else { Err(self.damaged(hash)) }
+        if tree.verifies(hash, groups.start, &bytes) { Ok(bytes) } else { Err(self.damaged(hash).await) }
     }
 }
 
@@ -467,7 +470,7 @@ fn samples(groups: u64) -> BTreeSet<u64> {
 pub(crate) struct ColdFile {
     cold: Arc<Cold>,
     hash: Hash,
-    tree: Tree,
+    tree: Arc<Tree>,
     /// The first group of those in `bytes`.
     first: u64,
     bytes: Bytes,
@@ -485,7 +488,7 @@ impl ColdFile {
     pub(super) fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), NodeError> {
         let mut filled = 0;
         while filled < buffer.len() {
-            let rest = self.from(offset + filled as u64)?;
+            let rest = self.rest(offset + filled as u64)?;
             let length = rest.len().min(buffer.len() - filled);
             buffer[filled..filled + length].copy_from_slice(&rest[..length]);
             filled += length;
@@ -494,7 +497,7 @@ impl ColdFile {
     }
 
     /// What is in memory from `offset` on, at least a byte.
-    fn from(&mut self, offset: u64) -> Result<Bytes, NodeError> {
+    fn rest(&mut self, offset: u64) -> Result<Bytes, NodeError> {
         let start = self.first * GROUP_BYTES;
         let end = start + self.bytes.len() as u64;
         if !(start..end).contains(&offset) {

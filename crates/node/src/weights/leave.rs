@@ -40,7 +40,8 @@ impl WeightsStore {
             cold.list(now).await?;
         }
         let needed = |file: &Ciphertext| self.needs(file);
-        for hash in cold.review(now, needed, |hash| self.is_here(hash)) {
+        let is_over = |hash: &Hash| self.is_here(hash) || !self.names(hash);
+        for hash in cold.review(now, needed, is_over) {
             cold.delete(&hash).await?;
         }
         if cold.is_failing() {
@@ -50,6 +51,12 @@ impl WeightsStore {
             self.leave(cold, &hash).await?;
         }
         Ok(())
+    }
+
+    /// Whether a file with this hash is needed, of whatever size.
+    fn names(&self, hash: &Hash) -> bool {
+        let of_size = |size_bytes| Ciphertext { hash: *hash, size_bytes };
+        self.needed.read().files.range(of_size(0)..=of_size(u64::MAX)).next().is_some()
     }
 
     /// The files that are to leave the disk.
