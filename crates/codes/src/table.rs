@@ -515,16 +515,6 @@ client! {
     DiskLow = "disk_low", Failed:
         "The disk of the node is almost full. A full disk stops it.",
         "free some space";
-    ColdStore = "cold_store", Failed, 503:
-        "The cold store of weights files refuses, is slow, or cannot be reached. Files that are on \
-         the node's disk stay there, and those that only it has are fetched from other nodes.",
-        "run `soma doctor --dir DIR` in the environment of the node: the bucket must exist, and the \
-         credentials must allow to list, read, write and delete";
-    ColdFileLost = "cold_file_lost", Failed:
-        "The cold store no longer has an object as it was put there. The file is fetched from other \
-         nodes, and put again.",
-        "look for what deletes or changes objects of the bucket: a lifecycle rule, another program, \
-         a damaged disk";
     NoSnapshot = "no_snapshot", Failed:
         "State sync has begun, and no peer provides what is missing, or what they provide is \
          invalid.",

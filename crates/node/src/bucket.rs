@@ -79,11 +79,7 @@ impl Bucket {
     }
 
     /// A range of an object, or what of it the object has.
-    pub(crate) async fn range(
-        &self,
-        hash: &Hash,
-        range: Range<u64>,
-    ) -> Result<Bytes, ColdFailure> {
+    pub(crate) async fn range(&self, hash: &Hash, range: Range<u64>) -> Result<Bytes, ColdFailure> {
         match self {
             Self::Service(service) => service.range(hash, range).await,
             Self::Folder(folder) => folder.range(hash, range),
@@ -157,8 +153,8 @@ impl Parts {
     }
 }
 
-/// Writes an object that is named by the hash of `bytes`, reads it, whole and in a range, and deletes
-/// it.
+/// Writes an object that is named by the hash of `bytes`, reads it, whole and in a range, and
+/// deletes it.
 ///
 /// # Errors
 /// [`NodeError::ColdStore`] with what does not work.

@@ -1,8 +1,9 @@
-//! Downloads files that the chain needs and this node does not have, from its cold store or from the
-//! mirrors and nodes that do: an owner uploads to one validator, and the others get the file from there. It must never keep a
-//! file whose hash is wrong, whoever served it, and no node that serves slowly or not at all may
-//! keep a file from being fetched elsewhere. Nodes that the chain names are asked after those of
-//! the settings, and get less patience: anybody with a seat is among them. So do mirrors.
+//! Downloads files that the chain needs and this node does not have, from its cold store, from
+//! mirrors, or from the nodes that have them: an owner uploads to one validator, and the others get
+//! the file from there. It must never keep a file whose hash is wrong, whoever served it, and no
+//! node that serves slowly or not at all may keep a file from being fetched elsewhere. Mirrors, and
+//! nodes that only the chain names, get less patience than those of the settings: they may be
+//! anybody's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -61,7 +62,7 @@ struct Source {
     has_lied: bool,
 }
 
-/// How a download ended, as far as it says something of its source.
+/// What a download says of its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Fine,
@@ -226,7 +227,7 @@ async fn fetch(
     false
 }
 
-/// What a download says of its source. A mirror that is of no use is named.
+/// Judges the source of a download. A mirror that is of no use is named.
 fn judged(asked: &Asked, hash: &Hash, outcome: &Option<Result<(), SdkError>>) -> End {
     let (url, is_mirror) = (asked.client.url(), matches!(asked.origin, Origin::Mirror(_)));
     let (end, error) = match outcome {

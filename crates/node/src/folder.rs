@@ -158,8 +158,8 @@ impl NodeFolder {
         files.map_or(Ok(()), |files| Certificates::read(files, &self.dir).map(drop))
     }
 
-    /// Tries the cold store of the weights files with an object of its own, if there is one: writes,
-    /// reads, lists and deletes it.
+    /// Tries the cold store of the weights files, if there is one, with an object of its own:
+    /// writes, reads, lists and deletes it.
     ///
     /// # Errors
     /// [`NodeError::ColdStore`] with what does not work.

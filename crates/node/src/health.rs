@@ -199,7 +199,10 @@ impl Health {
             free_bytes,
         };
         let troubles = condition.troubles().into_iter().chain(self.around.certificate());
-        troubles.chain(self.cold_store()).chain(self.other_rules().map(|other| other.trouble())).collect()
+        troubles
+            .chain(self.cold_store())
+            .chain(self.other_rules().map(|other| other.trouble()))
+            .collect()
     }
 
     /// What the cold store of weights files does not do.

@@ -431,5 +431,8 @@ fn difference(existing: &Genesis, wanted: &Genesis) -> Option<&'static str> {
 
 /// The settings for a network on one machine, whose chain and files are small.
 fn local(settings: Settings) -> Settings {
-    Settings { weights: WeightsSettings { free_bytes_min: 64 << 20, ..WeightsSettings::default() }, ..settings }
+    Settings {
+        weights: WeightsSettings { free_bytes_min: 64 << 20, ..WeightsSettings::default() },
+        ..settings
+    }
 }

@@ -1,6 +1,6 @@
 //! Mirrors: servers that have encrypted weights files under their hashes, such as the public bucket
-//! of a validator's cold store. Nothing that one serves is believed: a file is kept only if its hash
-//! is right, and a mirror that serves something else, or serves slowly, is not asked again.
+//! of a validator's cold store. Nothing that one serves is believed: a file is kept only if its
+//! hash is right, and a mirror that serves something else, or serves slowly, is not asked again.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! Encrypted files from mirrors, on real sockets: only what has the right hash is kept, and a mirror
-//! that lies is named and left alone.
+//! Encrypted files from mirrors, on real sockets: only what has the right hash is kept, and a
+//! mirror that lies is named and left alone.
 
 use std::sync::Arc;
 use std::sync::Mutex;

@@ -4,9 +4,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use soma_compete::{
-    Library, Plan, ScoreCache, Scoring, Session, Submitted, Submitter,
-};
+use soma_compete::{Library, Plan, ScoreCache, Scoring, Session, Submitted, Submitter};
 use soma_protocol::Amount;
 use soma_sdk::figures::nats;
 

@@ -40,9 +40,11 @@ impl BucketAddress {
                 .to_owned());
         }
         if url.port().is_some() {
-            return Err("the URL names a bucket, so it has no port: the address of another service \
+            return Err(
+                "the URL names a bucket, so it has no port: the address of another service \
                         belongs into the environment of the node"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         let bucket = url.host_str().unwrap_or_default().to_owned();
         let prefix = url.path().trim_matches('/').to_owned();

@@ -4,11 +4,11 @@
 use async_trait::async_trait;
 use axum::http::Response;
 use http_body_util::BodyExt as _;
+use object_store::ClientOptions;
 use object_store::client::{
     ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
     HttpResponse, HttpResponseBody, HttpService,
 };
-use object_store::ClientOptions;
 
 /// Makes clients that share their connections.
 #[derive(Debug)]

@@ -65,18 +65,11 @@ impl Service {
 
     /// A bucket of S3 that the environment knows nothing of.
     #[cfg(test)]
-    pub(super) fn s3(
-        builder: AmazonS3Builder,
-        bucket: &str,
-        prefix: &str,
-    ) -> Result<Self, String> {
+    pub(super) fn s3(builder: AmazonS3Builder, bucket: &str, prefix: &str) -> Result<Self, String> {
         Self::of(s3(builder, bucket, connector(&Trust::system())?), prefix)
     }
 
-    fn of(
-        store: object_store::Result<Arc<dyn ObjectStore>>,
-        prefix: &str,
-    ) -> Result<Self, String> {
+    fn of(store: object_store::Result<Arc<dyn ObjectStore>>, prefix: &str) -> Result<Self, String> {
         let prefix = Path::from_url_path(prefix).map_err(|_| "the prefix is malformed")?;
         Ok(Self { store: store.map_err(|error| unusable(&error))?, prefix })
     }
@@ -109,11 +102,7 @@ impl Service {
     }
 
     /// A range of an object.
-    pub(super) async fn range(
-        &self,
-        hash: &Hash,
-        range: Range<u64>,
-    ) -> Result<Bytes, ColdFailure> {
+    pub(super) async fn range(&self, hash: &Hash, range: Range<u64>) -> Result<Bytes, ColdFailure> {
         let name = self.name(hash);
         asked(self.store.get_range(&name, range)).await
     }

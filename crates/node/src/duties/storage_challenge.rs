@@ -7,8 +7,8 @@ use soma_protocol::{Action, Epoch, Hash, action};
 use crate::error::NodeError;
 use crate::weights::{WeightsFile, WeightsStore};
 
-/// Reads the challenged chunk and its path: of a file on this disk all is hashed, of one in the cold
-/// store a group of chunks is read. An answer that the rules would not accept is never signed.
+/// Reads the challenged chunk and its path: of a file on this disk all is hashed, of one in the
+/// cold store a group of chunks is read. An answer that the rules would not accept is never signed.
 ///
 /// # Errors
 /// When the file is not here, damaged, or cannot be read.
@@ -26,10 +26,7 @@ pub(super) fn answer(
     Ok(Action::AnswerChallenge(action::AnswerChallenge { epoch, chunk, path }))
 }
 
-fn prove(
-    file: &mut WeightsFile,
-    challenge: &Challenge,
-) -> Result<(Vec<u8>, Vec<Hash>), NodeError> {
+fn prove(file: &mut WeightsFile, challenge: &Challenge) -> Result<(Vec<u8>, Vec<Hash>), NodeError> {
     let start = challenge.chunk.saturating_mul(CHUNK_BYTES);
     let length = challenge.size_bytes.saturating_sub(start).min(CHUNK_BYTES);
     let mut chunk = vec![0; usize::try_from(length).unwrap_or(0)];

@@ -2,7 +2,7 @@
 //! that they leave its disk. For each of them a record with its hash tree stays on the disk, by
 //! which every byte that is read is verified before anybody gets it.
 //!
-//! A record must exist only while, as far as anybody knows, the object does: a file is attested as
+//! A record must exist only while nothing shows that the object does not: a file is attested as
 //! held because of it. What is lost or damaged loses its record and is fetched from other nodes.
 
 #[cfg(test)]
@@ -439,14 +439,13 @@ impl Cold {
     }
 
     /// Reads groups of an object, verified.
-    async fn read(
-        &self,
-        hash: &Hash,
-        tree: &Tree,
-        groups: Range<u64>,
-    ) -> Result<Bytes, NodeError> {
+    async fn read(&self, hash: &Hash, tree: &Tree, groups: Range<u64>) -> Result<Bytes, NodeError> {
         let bytes = self.range(hash, tree.bytes_of(&groups)).await?;
-        if tree.verifies(hash, groups.start, &bytes) { Ok(bytes) } else { Err(self.damaged(hash).await) }
+        if tree.verifies(hash, groups.start, &bytes) {
+            Ok(bytes)
+        } else {
+            Err(self.damaged(hash).await)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which files leave the disk for the cold store: those that audits of the running and of the next
-//! epoch do not run, beyond what may stay, the oldest first. A file must never leave before the cold
-//! store was made sure of.
+//! epoch do not run, beyond what may stay, the oldest first. A file must never leave before the
+//! cold store was made sure of.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -20,12 +20,8 @@ use crate::settings::WeightsSettings;
 
 const OWNER: Address = Address([1; 32]);
 const MODEL: ModelId = ModelId(1);
-pub(super) const LIMITS: WeightsSettings = WeightsSettings {
-    free_bytes_min: 0,
-    local_bytes_max: 0,
-    cold: None,
-    mirrors: Vec::new(),
-};
+pub(super) const LIMITS: WeightsSettings =
+    WeightsSettings { free_bytes_min: 0, local_bytes_max: 0, cold: None, mirrors: Vec::new() };
 
 pub(super) struct Fixture {
     pub(super) dir: TempDir,
@@ -40,10 +36,7 @@ impl Fixture {
     }
 
     /// With a cold store whose records are in a folder.
-    pub(super) fn with(
-        size_bytes: usize,
-        cold: impl FnOnce(&Path) -> Option<Arc<Cold>>,
-    ) -> Self {
+    pub(super) fn with(size_bytes: usize, cold: impl FnOnce(&Path) -> Option<Arc<Cold>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cold = cold(&dir.path().join("cold"));
         let store = WeightsStore::open(dir.path(), LIMITS, cold, Arc::default()).unwrap();

@@ -99,9 +99,11 @@ impl Tree {
         let group = usize::try_from(GROUP_BYTES).unwrap_or(usize::MAX);
         let known = self.groups.iter().skip(usize::try_from(first).unwrap_or(usize::MAX));
         is_whole
-            && bytes.chunks(group).zip(known).zip(first..).all(|((bytes, known), number)| {
-                subtree_of(number * GROUP_BYTES, bytes) == *known
-            })
+            && bytes
+                .chunks(group)
+                .zip(known)
+                .zip(first..)
+                .all(|((bytes, known), number)| subtree_of(number * GROUP_BYTES, bytes) == *known)
     }
 
     /// The chaining value of a part of the file that is made of whole groups; `None` of one within

@@ -64,12 +64,19 @@ async fn a_committed_file_leaves_the_disk_and_is_served_from_the_cold_store_unti
     let mut damaged = std::fs::read(&object).unwrap();
     damaged[10] ^= 1;
     std::fs::write(&object, damaged).unwrap();
-    network.client.clone().without_retries().download(&remote, &to, &mut |_, _| ()).await.unwrap_err();
+    network
+        .client
+        .clone()
+        .without_retries()
+        .download(&remote, &to, &mut |_, _| ())
+        .await
+        .unwrap_err();
     assert!(!to.exists());
     let troubles = async || network.client.status().await.unwrap().troubles;
     let told = async || troubles().await.iter().any(|told| *told.code == Code::ColdFileLost);
     wait_until("the operator is told", told).await;
-    let gone = network.client.clone().without_retries().download(&remote, &to, &mut |_, _| ()).await;
+    let gone =
+        network.client.clone().without_retries().download(&remote, &to, &mut |_, _| ()).await;
     assert_eq!(gone.unwrap_err().code(), Code::WeightsNotHeld);
     owner.upload(&reveal.ciphertext, reveal.ciphertext_hash, &mut |_, _| ()).await.unwrap();
     wait_until("it is put again", moved).await;

@@ -271,7 +271,8 @@ async fn what_may_stay_on_the_disk_stays() {
 async fn a_folder_is_a_cold_store_that_a_restart_knows_and_a_new_disk_is_filled_from() {
     let objects = tempfile::tempdir().unwrap();
     let url = format!("file://{}", objects.path().display());
-    let open = |records: &std::path::Path| Arc::new(Cold::open(records, &url, &Trust::system()).unwrap());
+    let open =
+        |records: &std::path::Path| Arc::new(Cold::open(records, &url, &Trust::system()).unwrap());
     let fixture = Fixture::with(SIZE, |dir| Some(open(dir)));
     fixture.store.set_needed(Needed { bytes_max: SIZE as u64, ..fixture.needed() });
     fixture.upload_all();
@@ -295,5 +296,8 @@ async fn a_folder_is_a_cold_store_that_a_restart_knows_and_a_new_disk_is_filled_
     assert_eq!(store.missing(), [fixture.file()]);
     store.tend(store.cold().unwrap(), Instant::now()).await.unwrap();
     assert!(store.recall(&fixture.file()).await && store.is_here(&fixture.hash()));
-    assert_eq!(Hash::of_bytes(&std::fs::read(store.path("ciphertexts", &fixture.hash())).unwrap()), fixture.hash());
+    assert_eq!(
+        Hash::of_bytes(&std::fs::read(store.path("ciphertexts", &fixture.hash())).unwrap()),
+        fixture.hash()
+    );
 }
