@@ -154,7 +154,7 @@ impl WeightsCache {
         let encrypted = in_folder(format!("{ciphertext_hash}.encrypted"));
         let remote = Remote::ciphertext(ciphertext_hash, size_bytes);
         let mut advance = observer.start("downloading", Some(size_bytes));
-        let mut progress = |done, _| advance(done);
+        let mut progress = |done, _: u64| advance(done);
         let tell = |text: &str| observer.notice(Level::Warning, &text);
         if !self.mirrors.download(&remote, &encrypted, &mut progress, &tell).await {
             client.download(&remote, &encrypted, &mut progress).await?;

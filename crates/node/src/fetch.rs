@@ -213,7 +213,7 @@ async fn fetch(
             continue;
         }
         let outcome = download(weights, asked, file).await;
-        sources.leave(asked, judged(asked, &hash, &outcome));
+        sources.leave(asked, judged(asked, &hash, outcome.as_ref()));
         if let Some(Ok(())) = outcome {
             return match weights.keep(&hash, &weights.download_path(file)) {
                 Ok(()) => true,
@@ -228,7 +228,7 @@ async fn fetch(
 }
 
 /// Judges the source of a download. A mirror that is of no use is named.
-fn judged(asked: &Asked, hash: &Hash, outcome: &Option<Result<(), SdkError>>) -> End {
+fn judged(asked: &Asked, hash: &Hash, outcome: Option<&Result<(), SdkError>>) -> End {
     let (url, is_mirror) = (asked.client.url(), matches!(asked.origin, Origin::Mirror(_)));
     let (end, error) = match outcome {
         Some(Ok(())) => return End::Fine,

@@ -118,6 +118,10 @@ async fn answer(State(fake): State<FakeS3>, request: Request) -> Response {
             };
             ([("etag", "\"x\"")], "").into_response()
         }
+        (Method::DELETE, query) if query.contains("uploadId") => {
+            inner.parts.clear();
+            StatusCode::NO_CONTENT.into_response()
+        }
         (Method::DELETE, _) => {
             inner.objects.remove(&name);
             StatusCode::NO_CONTENT.into_response()
@@ -159,9 +163,15 @@ fn object(inner: &mut Inner, name: &str, headers: &HeaderMap) -> Response {
     let response = Response::builder()
         .status(if range.is_some() { 206 } else { 200 })
         .header("content-length", bytes.len())
-        .header("content-range", format!("bytes {from}-{}/{}", to - 1, object.len()))
         .header("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT")
         .header("etag", "\"x\"");
+    let response = match range {
+        Some(_) => {
+            let range = format!("bytes {from}-{}/{}", to - 1, object.len());
+            response.header("content-range", range)
+        }
+        None => response,
+    };
     let body = if inner.fault == Fault::Cuts {
         let half = Bytes::from(bytes).slice(..to.saturating_sub(from) / 2);
         let cut = futures_util::stream::iter([Ok(half), Err(std::io::Error::other("cut"))]);

@@ -13,8 +13,8 @@ use soma_protocol::Hash;
 
 use super::ColdFailure;
 
-#[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+/// The folder.
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     /// Opens or creates the folder.

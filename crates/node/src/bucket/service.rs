@@ -31,7 +31,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const OBJECTS_MAX: usize = 1 << 20;
 
 /// A bucket.
-#[derive(Debug)]
 pub(crate) struct Service {
     store: Arc<dyn ObjectStore>,
     prefix: Path,

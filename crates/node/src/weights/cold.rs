@@ -285,14 +285,15 @@ impl Cold {
     pub(super) async fn list(&self, now: Instant) -> Result<(), ColdFailure> {
         self.known.lock().listed = Some(now);
         let bucket = Arc::clone(&self.bucket);
-        let objects = self.on_runtime(async move { bucket.list().await }).await?;
+        let mut objects = self.on_runtime(async move { bucket.list().await }).await?;
         let records = self.known.lock().records.clone();
-        let kept = |(hash, size_bytes): &(Hash, u64)| objects.get(hash) == Some(size_bytes);
-        for (hash, _) in records.into_iter().filter(|record| !kept(record)) {
-            match objects.get(&hash) {
+        for (hash, size_bytes) in records {
+            match objects.get(&hash).copied() {
+                Some(length) if length == size_bytes => continue,
                 Some(_) => drop(self.damaged(&hash).await),
                 None => drop(self.lose(&hash, "is missing")),
             }
+            objects.remove(&hash);
         }
         self.known.lock().objects = objects;
         Ok(())
@@ -306,20 +307,25 @@ impl Cold {
         needed: impl Fn(&Ciphertext) -> bool,
         is_over: impl Fn(&Hash) -> bool,
     ) -> Vec<Hash> {
+        // The questions have locks of their own, under which others ask for what is known.
+        let (mut idle, mut over) = {
+            let known = self.known.lock();
+            let named = known.lost.keys().chain(&known.wanted).copied();
+            (known.records.clone(), named.collect::<BTreeSet<Hash>>())
+        };
+        idle.retain(|hash, size_bytes| {
+            !needed(&Ciphertext { hash: *hash, size_bytes: *size_bytes })
+        });
+        over.retain(|hash| is_over(hash));
+        let since = |at: &Instant| now.saturating_duration_since(*at);
         let mut known = self.known.lock();
         let Known { records, lost, wanted, unneeded, .. } = &mut *known;
-        lost.retain(|hash, at| !is_over(hash) || now.saturating_duration_since(*at) < TOLD);
-        wanted.retain(|hash| !is_over(hash) && records.contains_key(hash));
-        let is_needed = |(hash, size_bytes): (&Hash, &u64)| {
-            needed(&Ciphertext { hash: *hash, size_bytes: *size_bytes })
-        };
-        let idle: BTreeSet<Hash> =
-            records.iter().filter(|record| !is_needed(*record)).map(|(hash, _)| *hash).collect();
-        unneeded.retain(|hash, _| idle.contains(hash));
-        for hash in idle {
+        lost.retain(|hash, at| !over.contains(hash) || since(at) < TOLD);
+        wanted.retain(|hash| !over.contains(hash) && records.contains_key(hash));
+        unneeded.retain(|hash, _| idle.contains_key(hash));
+        for hash in idle.into_keys() {
             unneeded.entry(hash).or_insert(now);
         }
-        let since = |at: &Instant| now.saturating_duration_since(*at);
         unneeded.iter().filter(|(_, at)| since(at) >= UNNEEDED).map(|(hash, _)| *hash).collect()
     }
 
@@ -390,7 +396,7 @@ impl Cold {
                 Ok(tree)
             }
             Err(mismatch) => {
-                self.handle.spawn(parts.abort());
+                let _freed = self.handle.spawn(parts.abort()).await;
                 Err(mismatch)
             }
         }

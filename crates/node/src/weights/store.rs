@@ -337,9 +337,10 @@ impl WeightsStore {
         if self.plain_path(revealed).is_file() {
             return Ok(revealed.weights_hash);
         }
-        let found = match self.is_here(&ciphertext.hash) {
-            true => self.inspect(revealed)?,
-            false => self.ciphertext(&ciphertext.hash)?.hash_under(revealed.key())?,
+        let found = if self.is_here(&ciphertext.hash) {
+            self.inspect(revealed)?
+        } else {
+            self.ciphertext(&ciphertext.hash)?.hash_under(revealed.key())?
         };
         self.decrypted.lock().insert(id, found);
         Ok(found)

@@ -150,7 +150,7 @@ mod tests {
 
     use super::{GROUP_BYTES, Tree, TreeHasher, subtree_of};
 
-    const GROUP: usize = GROUP_BYTES as usize;
+    const GROUP: usize = 256 << 10;
 
     fn file(size: usize) -> (Vec<u8>, Hash, Tree) {
         let mut bytes = vec![0; size];

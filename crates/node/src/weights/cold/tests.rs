@@ -18,7 +18,7 @@ use crate::weights::tests::{Fixture, LIMITS, needed};
 use crate::weights::tree::GROUP_BYTES;
 
 /// Five groups and a part of one.
-const SIZE: usize = 5 * GROUP_BYTES as usize + 4_321;
+const SIZE: usize = 5 * (256 << 10) + 4_321;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A node with a file, and its bucket.
