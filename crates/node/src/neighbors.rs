@@ -162,6 +162,7 @@ mod tests {
         ];
         let mut neighbors = Neighbors {
             configured: Vec::new(),
+            mirrors: Vec::new(),
             of_chain: Mutex::default(),
             trust: Trust::system(),
             key: key(1),

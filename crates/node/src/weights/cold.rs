@@ -372,7 +372,7 @@ impl Cold {
         let mut hasher = TreeHasher::new();
         let mut next = |hasher: &mut TreeHasher| {
             let mut part = Vec::new();
-            file.by_ref().take(part_bytes).read_to_end(&mut part).map_err(failed)?;
+            (&mut file).take(part_bytes).read_to_end(&mut part).map_err(failed)?;
             hasher.update(&part);
             Ok::<_, NodeError>(part)
         };
@@ -503,6 +503,10 @@ impl ColdFile {
 
     /// What is in memory from `offset` on, at least a byte.
     fn rest(&mut self, offset: u64) -> Result<Bytes, NodeError> {
+        if offset >= self.tree.size_bytes {
+            let past_end = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            return Err(NodeError::io(&self.cold.record(&self.hash), past_end));
+        }
         let start = self.first * GROUP_BYTES;
         let end = start + self.bytes.len() as u64;
         if !(start..end).contains(&offset) {
@@ -510,10 +514,6 @@ impl ColdFile {
             let count = if offset == end && end > 0 { GROUPS_AHEAD } else { 1 };
             let first = offset / GROUP_BYTES;
             let groups = first..self.tree.len().min(first + count);
-            if groups.is_empty() {
-                let past_end = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-                return Err(NodeError::io(&self.cold.record(&self.hash), past_end));
-            }
             self.bytes = self.cold.wait_for(&self.hash, &self.tree, groups)?;
             self.first = first;
         }

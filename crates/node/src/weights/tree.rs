@@ -29,7 +29,7 @@ impl TreeHasher {
         while !bytes.is_empty() {
             if self.filled == GROUP_BYTES {
                 self.groups.push(self.hasher.finalize_non_root());
-                self.hasher.reset();
+                self.hasher = blake3::Hasher::new();
                 self.hasher.set_input_offset(self.size_bytes);
                 self.filled = 0;
             }
