@@ -37,6 +37,17 @@ pub(crate) struct Global {
     /// File of certificates (PEM) to trust, besides those that this machine trusts.
     #[arg(long, global = true, env = "SOMA_CA", hide_env_values = true, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+    /// Server with encrypted weights files under their hashes, such as a public bucket, to fetch
+    /// them from before the node; repeat it for several.
+    #[arg(
+        long = "mirror",
+        global = true,
+        env = "SOMA_MIRROR",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    pub(crate) mirrors: Vec<String>,
     /// The key to sign with: a name from `soma keys list`, or a file [default: `default`].
     #[arg(long, global = true, env = "SOMA_KEY", hide_env_values = true, value_name = "NAME")]
     pub(crate) key: Option<String>,

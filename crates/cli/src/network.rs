@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use soma_codes::Code;
-use soma_compete::Competitor;
+use soma_compete::{Competitor, WeightsCache};
 use soma_node::NodeFolder;
 use soma_node::genesis::read_genesis;
 use soma_protocol::{Address, Hash, SecretKey};
@@ -16,6 +16,7 @@ use soma_sdk::api::{Clock, Status};
 use soma_sdk::client::Client;
 use soma_sdk::corpus::Corpus;
 use soma_sdk::keys::{KeyFolder, KeyPath, OpenKey};
+use soma_sdk::mirrors::Mirrors;
 use soma_sdk::obligation::Obligation;
 use soma_sdk::patience::{Listener, QUIET};
 use soma_sdk::sender::Sender;
@@ -84,12 +85,21 @@ pub(crate) fn client_at(url: &str, global: &Global, output: &Output) -> Result<C
 
 /// The node at `url`; waits for it are not told.
 pub(crate) fn quiet_client_at(url: &str, global: &Global) -> Result<Client> {
-    let trust = match &global.ca {
+    let client = Client::trusting(url, &trust(global)?)?;
+    Ok(if global.verify { client.verifying(Arc::new(verifier(global)?)) } else { client })
+}
+
+fn trust(global: &Global) -> Result<Trust> {
+    Ok(match &global.ca {
         Some(file) => Trust::with_file(file)?,
         None => Trust::system(),
-    };
-    let client = Client::trusting(url, &trust)?;
-    Ok(if global.verify { client.verifying(Arc::new(verifier(global)?)) } else { client })
+    })
+}
+
+/// The weights files of this home, fetched from the mirrors of `--mirror` or else from the node.
+pub(crate) fn weights(global: &Global, home: &Home) -> Result<WeightsCache> {
+    let mirrors = Mirrors::new(&global.mirrors, &trust(global)?)?;
+    Ok(WeightsCache::new(home.weights()).with_mirrors(mirrors))
 }
 
 /// What checks the answers of nodes of the chain that the key signs for.

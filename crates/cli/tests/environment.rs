@@ -36,8 +36,15 @@ fn run(home: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
 #[test]
 fn an_empty_variable_is_one_that_is_not_set() {
     let home = tempfile::tempdir().unwrap();
-    let names =
-        ["SOMA_URL", "SOMA_KEY", "SOMA_CA", "SOMA_CHAIN", "SOMA_PASSPHRASE_FILE", "SOMA_HOME"];
+    let names = [
+        "SOMA_URL",
+        "SOMA_KEY",
+        "SOMA_CA",
+        "SOMA_MIRROR",
+        "SOMA_CHAIN",
+        "SOMA_PASSPHRASE_FILE",
+        "SOMA_HOME",
+    ];
     let mut variables: Vec<(&str, &str)> = names.map(|name| (name, "")).into();
     let path = home.path().to_str().unwrap();
     variables.extend([("HOME", path), ("XDG_DATA_HOME", ""), ("http_proxy", "")]);

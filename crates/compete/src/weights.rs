@@ -5,6 +5,7 @@
 //! chain names is downloaded, verified and decrypted here, so no node can make a model look broken.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use soma_model::{Architecture, Weights};
@@ -13,12 +14,13 @@ use soma_sdk::SdkError;
 use soma_sdk::api;
 use soma_sdk::cipher::{self, EncryptedFile};
 use soma_sdk::client::Client;
+use soma_sdk::mirrors::Mirrors;
 use soma_sdk::secret::Secret;
 use soma_sdk::transfer::Remote;
 use soma_sdk::turn::Turn;
 
 use crate::error::{CompeteError, Result};
-use crate::observer::Observer;
+use crate::observer::{Level, Observer};
 
 /// How long another process may take to download a model before this one does it, too.
 const TURN_LIMIT: Duration = Duration::from_hours(1);
@@ -95,16 +97,23 @@ impl ModelFile {
     }
 }
 
-/// A folder of weights files.
+/// A folder of weights files, and the mirrors that they are fetched from before the node is asked.
 #[derive(Clone, Debug)]
 pub struct WeightsCache {
     folder: PathBuf,
+    mirrors: Arc<Mirrors>,
 }
 
 impl WeightsCache {
     /// The cache in `folder`, which is created when something is downloaded.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, mirrors: Arc::default() }
+    }
+
+    /// The same, with mirrors.
+    #[must_use]
+    pub fn with_mirrors(self, mirrors: Mirrors) -> Self {
+        Self { mirrors: Arc::new(mirrors), ..self }
     }
 
     /// Where a model's weights are once they are here.
@@ -144,7 +153,12 @@ impl WeightsCache {
         }
         let encrypted = in_folder(format!("{ciphertext_hash}.encrypted"));
         let remote = Remote::ciphertext(ciphertext_hash, size_bytes);
-        download(client, &remote, &encrypted, observer).await?;
+        let mut advance = observer.start("downloading", Some(size_bytes));
+        let mut progress = |done, _: u64| advance(done);
+        let tell = |text: &str| observer.notice(Level::Warning, &text);
+        if !self.mirrors.download(&remote, &encrypted, &mut progress, &tell).await {
+            client.download(&remote, &encrypted, &mut progress).await?;
+        }
         let advance = observer.start("decrypting", Some(size_bytes));
         let decrypted = tokio::task::block_in_place(|| file.decrypt(&encrypted, &path, advance));
         match decrypted {

@@ -26,11 +26,13 @@ use soma_protocol::{
 use soma_sdk::Secret;
 use soma_sdk::signing::{Terms, Tip, sign};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
 
 use self::audit::{Audits, Subject};
 use self::equivocation::Equivocations;
 pub(crate) use self::standing::Standing;
 use crate::chain::{self, Chain};
+use crate::error::NodeError;
 use crate::mempool::Admission;
 use crate::refusal::Refusal;
 use crate::weights::{Ciphertext, WeightsStore};
@@ -79,35 +81,57 @@ pub(crate) async fn run(duties: Arc<Duties>, evidence: Option<mpsc::Receiver<Evi
             }
         }
         duties.audits.follow(standing.published.clone(), standing.verdicts_end_ms.map(instant_of));
-        let mut due: Vec<Action> = challenged.answer(&duties, &standing).into_iter().collect();
+        let answer = challenged.answer(&duties, &standing).await;
+        let mut due: Vec<Action> = answer.into_iter().collect();
         due.extend(duties.due(&standing, &mut equivocations));
         sent.send(&duties, due);
         let _elapsed = tokio::time::timeout(INTERVAL, duties.wake.notified()).await;
     }
 }
 
-/// The answer to the epoch's storage challenge, computed once because a whole file must be read.
+/// The answer to the epoch's storage challenge, computed once, on a thread of its own: a whole file
+/// is read for it, or a slow cold store.
 #[derive(Default)]
-struct Challenged(Option<(Epoch, Challenge, Action)>);
+struct Challenged {
+    answer: Option<(Epoch, Challenge, Action)>,
+    reading: Option<(Epoch, Challenge, JoinHandle<Result<Action, NodeError>>)>,
+    failed: Option<Instant>,
+}
 
 impl Challenged {
-    /// The answer that is due, if one is. A file that cannot be read is tried again next time.
-    fn answer(&mut self, duties: &Duties, standing: &Standing) -> Option<Action> {
+    /// The answer that is due, if one is and is computed. A file that cannot be read is tried again
+    /// later.
+    async fn answer(&mut self, duties: &Arc<Duties>, standing: &Standing) -> Option<Action> {
         let (epoch, challenge) = (standing.epoch, duties.answerable(standing)?);
-        if let Some((_, _, action)) =
-            self.0.as_ref().filter(|answered| (answered.0, answered.1) == (epoch, challenge))
-        {
+        self.take().await;
+        let answer = self.answer.as_ref().filter(|known| (known.0, known.1) == (epoch, challenge));
+        if let Some((_, _, action)) = answer {
             return Some(action.clone());
         }
-        match storage_challenge::answer(&duties.weights, epoch, &challenge) {
-            Ok(action) => {
-                self.0 = Some((epoch, challenge, action.clone()));
-                Some(action)
-            }
-            Err(error) => {
+        let is_paused = self.failed.is_some_and(|at| at.elapsed() < RESEND_AFTER);
+        if self.reading.is_none() && !is_paused {
+            let of_thread = Arc::clone(duties);
+            let reading = tokio::task::spawn_blocking(move || {
+                let answer = storage_challenge::answer(&of_thread.weights, epoch, &challenge);
+                of_thread.wake.notify_one();
+                answer
+            });
+            self.reading = Some((epoch, challenge, reading));
+        }
+        None
+    }
+
+    /// Takes over what was computed meanwhile.
+    async fn take(&mut self) {
+        let done = self.reading.take_if(|(_, _, reading)| reading.is_finished());
+        let Some((epoch, challenge, reading)) = done else { return };
+        match reading.await {
+            Ok(Ok(action)) => (self.answer, self.failed) = (Some((epoch, challenge, action)), None),
+            Ok(Err(error)) => {
                 tracing::warn!(model = challenge.model.0, %error, "storage challenge not answered");
-                None
+                self.failed = Some(Instant::now());
             }
+            Err(_) => self.failed = Some(Instant::now()),
         }
     }
 }
@@ -179,7 +203,7 @@ impl Duties {
 
     /// Attestations of files that are here.
     fn attestations(&self, standing: &Standing) -> Vec<Action> {
-        let held = standing.unattested.iter().filter(|(_, file)| self.weights.holds(file));
+        let held = standing.unattested.iter().filter(|(_, file)| self.weights.can_show(file));
         let held: Vec<HeldFile> = held.map(|(model, file)| file.held_for(*model)).collect();
         let epoch = standing.epoch.next();
         held.chunks(HELD_FILES_MAX)

@@ -103,6 +103,12 @@ pub enum NodeError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// The cold store of weights files does not do what is asked.
+    #[error("the cold store: {reason}")]
+    ColdStore {
+        /// Why, without anything that a service answered.
+        reason: String,
+    },
     /// The certificate or the key of the API cannot be used.
     #[error("{}: {reason}", path.display())]
     Tls {
@@ -313,6 +319,7 @@ impl Coded for NodeError {
             Self::NotMoved { .. } => Code::NodeNotMoved,
             Self::Bundle { .. } => Code::BadBundle,
             Self::Settings { .. } => Code::BadSettings,
+            Self::ColdStore { .. } => Code::ColdStore,
             Self::Tls { .. } => Code::BadTlsFiles,
             Self::OtherNetwork { .. } => Code::OtherNetwork,
             Self::StateInUse { .. } => Code::StateInUse,

@@ -1,12 +1,12 @@
-//! Downloads files that the chain needs and this node does not have from the nodes that do: an
-//! owner uploads to one validator, and the others get the file from there. It must never keep a
-//! file whose hash is wrong, whoever served it, and no node that serves slowly or not at all may
-//! keep a file from being fetched elsewhere. Nodes that the chain names are asked after those of
-//! the settings, and get less patience: anybody with a seat is among them.
+//! Downloads files that the chain needs and this node does not have, from its cold store, from
+//! mirrors, or from the nodes that have them: an owner uploads to one validator, and the others get
+//! the file from there. It must never keep a file whose hash is wrong, whoever served it, and no
+//! node that serves slowly or not at all may keep a file from being fetched elsewhere. Mirrors, and
+//! nodes that only the chain names, get less patience than those of the settings: they may be
+//! anybody's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -14,7 +14,8 @@ use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use soma_codes::{Coded as _, Exit};
 use soma_protocol::{ConsensusKey, Hash};
-use soma_sdk::transfer::{Remote, part_of};
+use soma_sdk::mirrors::is_absent;
+use soma_sdk::transfer::Remote;
 use soma_sdk::{Client, SdkError};
 use tokio::time::MissedTickBehavior;
 
@@ -31,73 +32,91 @@ const AT_ONCE: usize = 8;
 const FROM_ONE: usize = 2;
 /// How long a node that the chain names is left alone after it failed.
 const PAUSE: Duration = Duration::from_secs(30);
-/// How often the rate of a download is looked at.
-const WINDOW: Duration = Duration::from_secs(10);
-/// How fast what was received before, which comes first, is read and hashed even on a slow disk.
-const HASHED_BYTES_PER_SECOND: u64 = 32 << 20;
-/// The least that a node sends in that time. Whoever sends less is left for the next node, which
-/// resumes.
-const WINDOW_BYTES: u64 = 640 << 10;
-/// In how many windows a whole file must come from a node that the chain names: an hour.
+/// In how many windows of ten seconds a whole file must come from a mirror, or from a node that the
+/// chain names: an hour.
 const WINDOWS_MAX: u64 = 360;
 
-/// The nodes to download from, and what is known of those that the chain names.
+/// The mirrors and nodes to download from, and what is known of those that may be anybody's.
 struct Sources {
     chain: Arc<Chain>,
     neighbors: Neighbors,
-    of_chain: Mutex<BTreeMap<ConsensusKey, Source>>,
+    known: Mutex<BTreeMap<Origin, Source>>,
+}
+
+/// Who it is that serves files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    /// A mirror, by its place in the settings.
+    Mirror(usize),
+    /// A node of the settings.
+    Settings,
+    /// A node that only the chain names.
+    Chain(ConsensusKey),
 }
 
 #[derive(Default)]
 struct Source {
     downloads: usize,
     failed: Option<Instant>,
+    /// A mirror that has served other bytes is not asked again.
+    has_lied: bool,
 }
 
-/// A node, and whether only the chain names it.
+/// What a download says of its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Fine,
+    Failed,
+    Lied,
+}
+
+/// A source, and how to reach it.
 struct Asked {
-    key: ConsensusKey,
+    origin: Origin,
     client: Client,
-    is_of_chain: bool,
 }
 
 impl Sources {
-    /// In which order nodes are asked for a file: those of the settings first. A file's hash
-    /// chooses the first one, and each attempt begins at the next one.
+    /// In which order they are asked for a file: mirrors, then nodes of the settings. A file's hash
+    /// chooses the first one of each group, and each attempt begins at the next one.
     fn order(&self, file: &Ciphertext, attempt: usize) -> Vec<Asked> {
         let places = self.chain.read(|state, _| self.neighbors.places(state));
-        let asked = |is_of_chain| {
-            move |(key, client): (ConsensusKey, Client)| Asked { key, client, is_of_chain }
-        };
-        let mut configured: Vec<_> =
-            self.neighbors.configured().into_iter().map(asked(false)).collect();
-        let mut of_chain: Vec<_> =
-            self.neighbors.of_chain(places).into_iter().map(asked(true)).collect();
-        for group in [&mut configured, &mut of_chain] {
+        let asked = |origin, client| Asked { origin, client };
+        let mirrors = self.neighbors.mirrors().into_iter().enumerate();
+        let mirrors = mirrors.map(|(place, client)| asked(Origin::Mirror(place), client));
+        let configured = self.neighbors.configured().into_iter();
+        let configured = configured.map(|(_, client)| asked(Origin::Settings, client));
+        let of_chain = self.neighbors.of_chain(places).into_iter();
+        let of_chain = of_chain.map(|(key, client)| asked(Origin::Chain(key), client));
+        let mut order = Vec::new();
+        for mut group in [mirrors.collect(), configured.collect(), of_chain.collect::<Vec<_>>()] {
             let first = usize::from(file.hash.0[0]).wrapping_add(attempt) % group.len().max(1);
             group.rotate_left(first);
+            order.append(&mut group);
         }
-        configured.extend(of_chain);
-        configured
+        order
     }
 
-    /// Whether a node is asked now. One that is must be [left](Self::leave).
+    /// Whether one is asked now. One that is must be [left](Self::leave).
     fn enter(&self, asked: &Asked) -> bool {
-        if !asked.is_of_chain {
-            return true;
-        }
-        let mut of_chain = self.of_chain.lock();
-        let source = of_chain.entry(asked.key).or_default();
+        let at_once = match asked.origin {
+            Origin::Settings => return true,
+            Origin::Mirror(_) => AT_ONCE,
+            Origin::Chain(_) => FROM_ONE,
+        };
+        let mut known = self.known.lock();
+        let source = known.entry(asked.origin).or_default();
         let is_paused = source.failed.is_some_and(|at| at.elapsed() < PAUSE);
-        let enters = !is_paused && source.downloads < FROM_ONE;
+        let enters = !is_paused && !source.has_lied && source.downloads < at_once;
         source.downloads += usize::from(enters);
         enters
     }
 
-    fn leave(&self, asked: &Asked, has_failed: bool) {
-        if let Some(source) = self.of_chain.lock().get_mut(&asked.key) {
+    fn leave(&self, asked: &Asked, end: End) {
+        if let Some(source) = self.known.lock().get_mut(&asked.origin) {
             source.downloads -= 1;
-            source.failed = has_failed.then(Instant::now);
+            source.failed = (end != End::Fine).then(Instant::now);
+            source.has_lied |= end == End::Lied && matches!(asked.origin, Origin::Mirror(_));
         }
     }
 }
@@ -150,7 +169,7 @@ pub(crate) async fn run(
     metrics: Arc<Metrics>,
     neighbors: Neighbors,
 ) {
-    let sources = Sources { chain, neighbors, of_chain: Mutex::default() };
+    let sources = Sources { chain, neighbors, known: Mutex::default() };
     let (mut running, mut turns) = (FuturesUnordered::new(), Turns::default());
     let mut looks = tokio::time::interval(INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -163,8 +182,9 @@ pub(crate) async fn run(
             }
             let (weights, sources) = (&weights, &sources);
             running.push(async move {
+                let is_back = weights.recall(&file).await;
                 let order = sources.order(&file, attempt);
-                (file.hash, fetch(weights, sources, &order, &file).await)
+                (file.hash, is_back || fetch(weights, sources, &order, &file).await)
             });
         }
         tokio::select! {
@@ -193,20 +213,7 @@ async fn fetch(
             continue;
         }
         let outcome = download(weights, asked, file).await;
-        let url = asked.client.url();
-        let has_failed = match &outcome {
-            Some(Ok(())) => false,
-            // Usually the file has not arrived there either.
-            Some(Err(error)) => {
-                tracing::debug!(%hash, url, %error, "download failed");
-                error.exit() == Exit::Network
-            }
-            None => {
-                tracing::debug!(%hash, url, "download given up: too slow");
-                true
-            }
-        };
-        sources.leave(asked, has_failed);
+        sources.leave(asked, judged(asked, &hash, outcome.as_ref()));
         if let Some(Ok(())) = outcome {
             return match weights.keep(&hash, &weights.download_path(file)) {
                 Ok(()) => true,
@@ -220,37 +227,41 @@ async fn fetch(
     false
 }
 
-/// Downloads from one node; `None` if it sends too little.
+/// Judges the source of a download. A mirror that is of no use is named.
+fn judged(asked: &Asked, hash: &Hash, outcome: Option<&Result<(), SdkError>>) -> End {
+    let (url, is_mirror) = (asked.client.url(), matches!(asked.origin, Origin::Mirror(_)));
+    let (end, error) = match outcome {
+        Some(Ok(())) => return End::Fine,
+        Some(Err(error @ (SdkError::WrongHash { .. } | SdkError::WrongSize { .. }))) => {
+            (End::Lied, error.to_string())
+        }
+        Some(Err(error)) if is_mirror && !is_absent(error) => (End::Failed, error.to_string()),
+        // Usually the file has not arrived there either.
+        Some(Err(error)) if error.exit() == Exit::Network => (End::Failed, error.to_string()),
+        Some(Err(error)) => (End::Fine, error.to_string()),
+        None => (End::Failed, "it is too slow".to_owned()),
+    };
+    if is_mirror && end != End::Fine {
+        tracing::warn!(%hash, url, error, "a mirror of weights files is of no use");
+    } else {
+        tracing::debug!(%hash, url, error, "download failed");
+    }
+    end
+}
+
+/// Downloads from one of them; `None` if it sends too little.
 async fn download(
     weights: &WeightsStore,
     asked: &Asked,
     file: &Ciphertext,
 ) -> Option<Result<(), SdkError>> {
-    let remote = Remote::ciphertext(file.hash, file.size_bytes);
-    let path = weights.download_path(file);
-    let received = AtomicU64::new(0);
-    let mut note = |bytes, _| received.store(bytes, Ordering::Relaxed);
-    let mut download = std::pin::pin!(asked.client.download(&remote, &path, &mut note));
-    let mut before = 0;
-    let hashed_bytes = std::fs::metadata(part_of(&path)).map_or(0, |part| part.len());
-    let mut window = WINDOW + Duration::from_secs(hashed_bytes / HASHED_BYTES_PER_SECOND);
-    let least = if asked.is_of_chain { file.size_bytes / WINDOWS_MAX } else { 0 };
-    let least = least.max(WINDOW_BYTES);
-    loop {
-        if let Ok(outcome) = tokio::time::timeout(window, &mut download).await {
-            return Some(outcome);
-        }
-        window = WINDOW;
-        let now = received.load(Ordering::Relaxed);
-        // What others sent before was wrong: it began again.
-        if now < before {
-            before = 0;
-        }
-        if now < before + least {
-            return None;
-        }
-        before = now;
+    let mut remote = Remote::ciphertext(file.hash, file.size_bytes);
+    if matches!(asked.origin, Origin::Mirror(_)) {
+        remote.path = format!("/{}", file.hash);
     }
+    let least = if asked.origin == Origin::Settings { 0 } else { file.size_bytes / WINDOWS_MAX };
+    let path = weights.download_path(file);
+    asked.client.download_at_pace(&remote, &path, least, &mut |_, _| ()).await
 }
 
 #[cfg(test)]

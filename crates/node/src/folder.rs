@@ -14,6 +14,7 @@ use soma_sdk::client::without_logins;
 use soma_sdk::keys::{self, KeyFolder, Protection};
 use soma_sdk::{Client, SdkError, Trust};
 
+use crate::bucket::probe;
 use crate::certificates::{Certificates, own_api};
 use crate::error::NodeError;
 use crate::genesis::read_genesis;
@@ -155,6 +156,19 @@ impl NodeFolder {
     pub fn check_tls(&self) -> Result<(), NodeError> {
         let files = self.settings.tls.as_ref();
         files.map_or(Ok(()), |files| Certificates::read(files, &self.dir).map(drop))
+    }
+
+    /// Tries the cold store of the weights files, if there is one, with an object of its own:
+    /// writes, reads, lists and deletes it.
+    ///
+    /// # Errors
+    /// [`NodeError::ColdStore`] with what does not work.
+    pub async fn check_cold_store(&self) -> Result<(), NodeError> {
+        let Some(url) = &self.settings.weights.cold else {
+            return Ok(());
+        };
+        let seed = format!("soma doctor {} {}", self.dir.display(), soma_os::clock::now_ms());
+        probe(url, &self.trust()?, seed.as_bytes()).await
     }
 
     /// A client of this node, which runs on this machine, whatever its certificate.

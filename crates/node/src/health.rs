@@ -199,7 +199,16 @@ impl Health {
             free_bytes,
         };
         let troubles = condition.troubles().into_iter().chain(self.around.certificate());
-        troubles.chain(self.other_rules().map(|other| other.trouble())).collect()
+        troubles
+            .chain(self.cold_store())
+            .chain(self.other_rules().map(|other| other.trouble()))
+            .collect()
+    }
+
+    /// What the cold store of weights files does not do.
+    fn cold_store(&self) -> Vec<Trouble> {
+        let troubles = self.duties.weights.cold().map(|cold| cold.troubles()).unwrap_or_default();
+        troubles.into_iter().map(|(code, message)| Trouble::new(code, false, message)).collect()
     }
 
     /// The rules that are scheduled, if this software does not execute them.

@@ -9,6 +9,7 @@
 
 mod refusal;
 mod error;
+mod bucket;
 pub mod settings;
 mod certificates;
 pub mod genesis;

@@ -23,7 +23,7 @@ use soma_store::StoreError;
 use crate::error::NodeError;
 use crate::folder::{NodeFolder, NodeKeys, genesis_file, write_json};
 use crate::genesis::{self, read_genesis};
-use crate::settings::{NodeConfig, PeerSettings, Settings, WeightsLimits, chain_dir};
+use crate::settings::{NodeConfig, PeerSettings, Settings, WeightsSettings, chain_dir};
 
 /// Genesis time of networks whose phases end by command, fixed so that one seed gives one chain:
 /// 2026-01-01, in milliseconds since 1970.
@@ -431,5 +431,8 @@ fn difference(existing: &Genesis, wanted: &Genesis) -> Option<&'static str> {
 
 /// The settings for a network on one machine, whose chain and files are small.
 fn local(settings: Settings) -> Settings {
-    Settings { weights: WeightsLimits { free_bytes_min: 64 << 20 }, ..settings }
+    Settings {
+        weights: WeightsSettings { free_bytes_min: 64 << 20, ..WeightsSettings::default() },
+        ..settings
+    }
 }

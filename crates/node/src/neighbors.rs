@@ -19,6 +19,8 @@ pub(crate) type Place = (ConsensusKey, String);
 /// each thread has neighbors of its own.
 pub(crate) struct Neighbors {
     configured: Vec<(ConsensusKey, Client)>,
+    /// Servers that have encrypted weights files.
+    mirrors: Vec<Client>,
     /// Those of the chain that are not configured; `None` if a place cannot be used.
     of_chain: Mutex<BTreeMap<Place, Option<Client>>>,
     trust: Trust,
@@ -36,6 +38,7 @@ impl Neighbors {
     pub(crate) fn of(config: &NodeConfig) -> Result<Self, NodeError> {
         let mut neighbors = Self {
             configured: Vec::new(),
+            mirrors: Vec::new(),
             of_chain: Mutex::default(),
             trust: config.trust()?,
             key: SecretKey::from_bytes(&config.consensus.0),
@@ -48,7 +51,15 @@ impl Neighbors {
                 neighbors.configured.push((peer.key, client));
             }
         }
+        for url in &config.settings.weights.mirrors {
+            neighbors.mirrors.push(Client::trusting(url, &neighbors.trust)?.without_retries());
+        }
         Ok(neighbors)
+    }
+
+    /// The mirrors of weights files that the settings name.
+    pub(crate) fn mirrors(&self) -> Vec<Client> {
+        self.mirrors.clone()
     }
 
     /// A client of a node, which gives a place for files to who shows its key.
@@ -151,6 +162,7 @@ mod tests {
         ];
         let mut neighbors = Neighbors {
             configured: Vec::new(),
+            mirrors: Vec::new(),
             of_chain: Mutex::default(),
             trust: Trust::system(),
             key: key(1),

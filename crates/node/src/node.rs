@@ -29,10 +29,10 @@ use crate::mempool::{Admission, AdmissionQueue, Arrivals, Mempool, Outbox};
 use crate::metrics::Metrics;
 use crate::neighbors::Neighbors;
 use crate::peers::{Asker, PeerNews};
-use crate::settings::{ClientLimits, NodeConfig, Settings, api_url};
+use crate::settings::{ClientLimits, NodeConfig, Settings, api_url, weights_dir};
 use crate::shutdown::Shutdown;
 use crate::survey::Surveys;
-use crate::weights::WeightsStore;
+use crate::weights::{Cold, WeightsStore, tend_cold_store};
 
 /// How long a start may take before its progress is told at the API.
 const QUIET_START: Duration = Duration::from_secs(2);
@@ -127,6 +127,7 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
         .local_addr()
         .map_err(|source| NodeError::Listen { address: settings.api, source })?;
     let (url, around) = (api_url(api, settings.tls.is_some()), surroundings(&config)?);
+    let cold = cold_store(&config)?;
     let auditors =
         Auditor::crew(KernelChoice::Auto, settings.audit_device, settings.audit_threads)?;
     let memory_bytes = settings.audit_memory_bytes;
@@ -138,7 +139,8 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let progress = watch::Sender::new("it reads its data".to_owned());
     let starting = Starting { progress: progress.subscribe(), around: around.clone(), limits };
     let starting = starting.begin(&listener, asker, witnesses.configured())?;
-    let assembled = assemble(config, Arc::clone(&outbox), auditors.len(), (progress, around));
+    let parts = (progress, around);
+    let assembled = assemble(config, Arc::clone(&outbox), auditors.len(), parts, cold);
     drop(starting);
     let (parts, arrivals) = assembled?;
     let mut node = Node {
@@ -172,6 +174,10 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
         let news = around.news.clone().follow(asker, peers);
         tokio::join!(health.watch(), news, around.follow_certificates());
     })?;
+    if parts.weights.cold().is_some() {
+        let weights = Arc::clone(&parts.weights);
+        node.spawn_loop("soma-cold", move || tend_cold_store(weights))?;
+    }
     let (chain, weights) = (Arc::clone(&parts.chain), Arc::clone(&parts.weights));
     let metrics = Arc::clone(&parts.metrics);
     node.spawn_loop("soma-fetch", move || fetch::run(chain, weights, metrics, sources))?;
@@ -200,6 +206,15 @@ fn surroundings(config: &NodeConfig) -> Result<Surroundings, NodeError> {
         certificates: certificates.transpose()?.map(Arc::new),
         started: Instant::now(),
     })
+}
+
+/// The cold store of the weights files, if there is one.
+fn cold_store(config: &NodeConfig) -> Result<Option<Arc<Cold>>, NodeError> {
+    let Some(url) = &config.settings.weights.cold else {
+        return Ok(None);
+    };
+    let records = weights_dir(&config.dir).join("cold");
+    Ok(Some(Arc::new(Cold::open(&records, url, &config.trust()?)?)))
 }
 
 /// Runs `work` on a runtime in the calling thread, which may block.
@@ -308,6 +323,7 @@ fn assemble(
     outbox: Arc<Outbox>,
     auditors: usize,
     (progress, around): (watch::Sender<String>, Surroundings),
+    cold: Option<Arc<Cold>>,
 ) -> Result<(Parts, Arrivals), NodeError> {
     let pool = Mempool::new(config.genesis.chain_id(), config.settings.pool);
     let key = config.consensus.public();
@@ -332,9 +348,8 @@ fn assemble(
     let heights = follower.heights.subscribe();
     let executed = config.ruleset.versions();
     let chain = Arc::new(Chain::new(config.genesis, executed, engine, heights));
-    let (dir, limits) = (config.dir.join("weights"), config.settings.weights);
-    let weights = WeightsStore::open(&dir, limits, Arc::clone(&wake))?;
-    let weights = Arc::new(weights);
+    let (dir, settings) = (weights_dir(&config.dir), config.settings.weights.clone());
+    let weights = Arc::new(WeightsStore::open(&dir, settings, cold, Arc::clone(&wake))?);
     let audits = Arc::new(Audits::new(Arc::clone(&wake), auditors));
     let admission = Arc::new(Admission {
         pool: pool.clone(),

@@ -13,6 +13,7 @@ use soma_protocol::{ConsensusKey, Endpoints, Genesis, Rejection, Ruleset, Secret
 use soma_sdk::Trust;
 use soma_sdk::client::{check_url, has_login, names_another_machine, without_login};
 
+use crate::bucket::BucketAddress;
 use crate::error::NodeError;
 
 /// The least time between two blocks, in milliseconds.
@@ -59,9 +60,9 @@ pub struct Settings {
     /// Limits of the transaction pool.
     #[serde(default)]
     pub pool: PoolLimits,
-    /// Limits of weights files.
+    /// Where weights files are, and their limits.
     #[serde(default)]
-    pub weights: WeightsLimits,
+    pub weights: WeightsSettings,
     /// The blocks and the state of this node.
     #[serde(default)]
     pub history: HistorySettings,
@@ -142,17 +143,26 @@ impl Default for PoolLimits {
     }
 }
 
-/// Limits of weights files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where weights files are, and their limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct WeightsLimits {
+pub struct WeightsSettings {
     /// Free space that they leave on the disk, in bytes: the chain needs it.
     pub free_bytes_min: u64,
+    /// With a cold store, the bytes of encrypted files that stay on the disk although no audit runs
+    /// them.
+    pub local_bytes_max: u64,
+    /// The URL of the cold store, without credentials; `None` if all files stay on the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cold: Option<String>,
+    /// URLs below which encrypted files lie under their hashes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<String>,
 }
 
-impl Default for WeightsLimits {
+impl Default for WeightsSettings {
     fn default() -> Self {
-        Self { free_bytes_min: 5 << 30 }
+        Self { free_bytes_min: 5 << 30, local_bytes_max: 0, cold: None, mirrors: Vec::new() }
     }
 }
 
@@ -190,7 +200,7 @@ impl fmt::Debug for PeerSettings {
 }
 
 /// What the text of `config.toml` says about a setting or a table, in the order of the settings.
-const COMMENTS: [(&str, &str); 18] = [
+const COMMENTS: [(&str, &str); 21] = [
     (
         "api",
         "Where the HTTP API listens. It speaks plain HTTP: to publish it, put a proxy with TLS in \
@@ -213,6 +223,14 @@ const COMMENTS: [(&str, &str); 18] = [
     ("trust_proxy", "Whether a proxy on this machine names the client in X-Forwarded-For."),
     ("[pool]", "Limits of waiting transactions: bytes, transactions, transactions of one account."),
     ("[weights]", "Free space on the disk that weights files leave to the chain, in bytes."),
+    (
+        "local_bytes_max",
+        "With cold = URL, files that no audit runs leave the disk for a bucket or a folder, beyond \
+         this many bytes: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or \
+         file:///PATH. Credentials are those of the environment.",
+    ),
+    ("cold", "The cold store."),
+    ("mirrors", "URLs below which encrypted files lie under their hashes; asked before nodes."),
     ("[history]", "To keep only the last blocks, 100000 for example: keep_blocks = 100000"),
     (
         "join",
@@ -247,7 +265,7 @@ impl Settings {
             tls: None,
             clients: ClientLimits::default(),
             pool: PoolLimits::default(),
-            weights: WeightsLimits::default(),
+            weights: WeightsSettings::default(),
             history: HistorySettings::default(),
             endpoints: None,
             peers,
@@ -273,6 +291,17 @@ impl Settings {
         if let Some(endpoints) = &settings.endpoints {
             check_endpoints(endpoints).map_err(de::Error::custom)?;
             check_reachable(endpoints, settings.listen).map_err(de::Error::custom)?;
+        }
+        if let Some(cold) = &settings.weights.cold {
+            let bad = |reason| de::Error::custom(format!("[weights] cold: {reason}"));
+            BucketAddress::parse(cold).map_err(bad)?;
+        }
+        for mirror in &settings.weights.mirrors {
+            check_url(mirror).map_err(de::Error::custom)?;
+            if has_login(mirror) {
+                let reason = "the URL of a mirror must have no name and no password";
+                return Err(de::Error::custom(reason));
+            }
         }
         let peers = settings.peers.iter().map(PeerSettings::peer);
         let peers = peers.collect::<Result<_, _>>().map_err(de::Error::custom)?;
@@ -442,6 +471,11 @@ pub(crate) fn beacon_file(dir: &Path) -> PathBuf {
     dir.join("beacon")
 }
 
+/// The folder of weights files in a node's own folder.
+pub(crate) fn weights_dir(dir: &Path) -> PathBuf {
+    dir.join("weights")
+}
+
 /// The folder of the chain in a node's own folder.
 pub(crate) fn chain_dir(dir: &Path) -> PathBuf {
     dir.join("chain")
@@ -474,6 +508,8 @@ mod tests {
         written.ca = Some("ca.pem".into());
         written.tls = Some(TlsFiles { certificate: "chain.pem".into(), key: "key.pem".into() });
         written.pool.entries = 7;
+        written.weights.cold = Some("s3://bucket/prefix".to_owned());
+        written.weights.mirrors = vec!["https://host/files".to_owned()];
         written.history.keep_blocks = Some(5_000);
         written.history.join = Join::Replay;
         written.endpoints = Some(Endpoints { p2p: Some("host:3".to_owned()), url: None });
@@ -490,7 +526,7 @@ mod tests {
     fn every_setting_of_a_new_node_has_its_comment_though_some_are_left_out() {
         let text = settings(vec![peer("host:1", None)]).render();
         for (name, comment) in COMMENTS {
-            let is_optional = ["ca", "[tls]", "[endpoints]"].contains(&name);
+            let is_optional = ["ca", "[tls]", "cold", "mirrors", "[endpoints]"].contains(&name);
             assert_eq!(text.contains(comment), !is_optional, "{name}");
         }
     }
@@ -508,6 +544,13 @@ mod tests {
         assert!(refusal(&(text.clone() + "\n[colors]\nred = 1\n")).contains("colors"));
         let few = text.replace("[history]", "[history]\nkeep_blocks = 1");
         assert!(refusal(&few).contains("keep_blocks"));
+        let mut cold = settings(Vec::new());
+        cold.weights.cold = Some("s3://AKIA:word@bucket".to_owned());
+        let refused = refusal(&cold.render());
+        assert!(refused.contains("[weights] cold") && !refused.contains("word@"), "{refused}");
+        let mut mirrored = settings(Vec::new());
+        mirrored.weights.mirrors = vec!["https://user:word@host".to_owned()];
+        assert!(refusal(&mirrored.render()).contains("no password"));
         let nowhere = settings(vec![peer("nowhere", None)]).render();
         assert!(refusal(&nowhere).contains("nowhere"));
         let at = |url: &str| {

@@ -178,6 +178,26 @@ impl From<&SignedTransaction> for Sent {
     }
 }
 
+/// How connections are made that trust whom `tls` trusts.
+fn connections(tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_LIMIT)
+        .read_timeout(SILENCE_LIMIT)
+        .pool_idle_timeout(IDLE_LIMIT)
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_backend_preconfigured(tls)
+        .user_agent(concat!("soma-sdk/", env!("CARGO_PKG_VERSION")))
+}
+
+/// Connections to services that are no nodes.
+///
+/// # Errors
+/// [`SdkError::Network`] if the system cannot make them.
+pub fn connector(trust: &Trust) -> Result<reqwest::Client, SdkError> {
+    let failed = |failure| SdkError::Network { url: String::new(), failure, proxied: false };
+    connections(trust.config()).build().map_err(failed)
+}
+
 impl Client {
     /// A client of the node at `url`, as in `http://127.0.0.1:8645` or `https://host/path`, whose
     /// certificate this machine trusts. Nothing is sent yet.
@@ -197,13 +217,7 @@ impl Client {
         let proxied = base.proxied();
         // A proxy may speak TLS where the node does not.
         let tls = if base.is_tls() || proxied { trust.config() } else { Trust::nobody() };
-        let mut http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_LIMIT)
-            .read_timeout(SILENCE_LIMIT)
-            .pool_idle_timeout(IDLE_LIMIT)
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_backend_preconfigured(tls)
-            .user_agent(concat!("soma-sdk/", env!("CARGO_PKG_VERSION")));
+        let mut http = connections(tls);
         if !proxied {
             http = http.no_proxy();
         }

@@ -36,6 +36,7 @@ pub mod client;
 pub mod events;
 pub mod faucet;
 pub mod transfer;
+pub mod mirrors;
 
 pub mod signing;
 

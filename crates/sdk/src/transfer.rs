@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode};
@@ -23,6 +24,12 @@ use crate::turn;
 /// How long a piece of an upload may take: enough for 64 KiB a second.
 const PIECE_LIMIT: Duration = Duration::from_secs(routes::UPLOAD_PIECE_BYTES >> 16);
 const READ_BYTES: usize = 1 << 20;
+
+/// How often the rate of a download at a pace is looked at, and the least that comes in that time.
+const WINDOW: Duration = Duration::from_secs(10);
+const WINDOW_BYTES: u64 = 640 << 10;
+/// How fast what was received before, which comes first, is read and hashed even on a slow disk.
+const HASHED_BYTES_PER_SECOND: u64 = 32 << 20;
 
 /// Called during a transfer with the bytes done so far and the total.
 pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
@@ -240,6 +247,41 @@ impl Client {
         }
     }
 
+    /// Downloads like [`Self::download`] from whoever may be slow on purpose; `None` if less than
+    /// 64 KiB a second come, or less than `window_bytes` in ten seconds. What came is kept.
+    pub async fn download_at_pace(
+        &self,
+        remote: &Remote,
+        to: &Path,
+        window_bytes: u64,
+        progress: Progress<'_>,
+    ) -> Option<Result<(), SdkError>> {
+        let received = AtomicU64::new(0);
+        let mut note = |bytes, total| {
+            received.store(bytes, Ordering::Relaxed);
+            progress(bytes, total);
+        };
+        let hashed_bytes = std::fs::metadata(part_of(to)).map_or(0, |part| part.len());
+        let mut window = WINDOW + Duration::from_secs(hashed_bytes / HASHED_BYTES_PER_SECOND);
+        let mut download = std::pin::pin!(self.download(remote, to, &mut note));
+        let mut before = 0;
+        loop {
+            if let Ok(outcome) = tokio::time::timeout(window, &mut download).await {
+                return Some(outcome);
+            }
+            window = WINDOW;
+            let now = received.load(Ordering::Relaxed);
+            // What others sent before was wrong: it began again.
+            if now < before {
+                before = 0;
+            }
+            if now < before + window_bytes.max(WINDOW_BYTES) {
+                return None;
+            }
+            before = now;
+        }
+    }
+
     /// Opens and locks the partial file; the lock ends with the file. `None` if another process has
     /// completed the download meanwhile.
     async fn lock_part(
@@ -375,7 +417,7 @@ fn regular(to: &Path) -> io::Result<PathBuf> {
 }
 
 /// Where a download to this file keeps what it has received.
-pub fn part_of(to: &Path) -> PathBuf {
+pub(crate) fn part_of(to: &Path) -> PathBuf {
     file::beside(to, "part")
 }
 

@@ -1,7 +1,7 @@
 //! `soma doctor`: checks whether this machine can run a node, one line per check.
 //!
-//! It must never change anything, and needs no running node; with `--dir` it also checks a node's
-//! folder.
+//! It must never change anything, but for an object of its own in a node's cold store, which it
+//! deletes. It needs no running node; with `--dir` it also checks a node's folder.
 
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
@@ -198,6 +198,7 @@ fn node(dir: &Path, global: &Global) -> Vec<Check> {
         }
     }
     checks.extend(certificate(&folder));
+    checks.extend(cold_store(&folder));
     checks.extend(peers_about(&folder, key));
     checks.push(running(&folder));
     checks
@@ -209,6 +210,16 @@ fn certificate(folder: &NodeFolder) -> Option<Check> {
     Some(match folder.check_tls() {
         Ok(()) => Check::ok("tls", "the certificate of the API and its key fit"),
         Err(error) => Check::problem("tls", error.to_string(), error.hint()),
+    })
+}
+
+/// The cold store of the weights files, if the node has one.
+fn cold_store(folder: &NodeFolder) -> Option<Check> {
+    folder.settings().weights.cold.as_ref()?;
+    Some(match network::block_on(async { Ok(folder.check_cold_store().await) }) {
+        Ok(Ok(())) => Check::ok("cold", "the cold store writes, reads, lists and deletes"),
+        Ok(Err(error)) => Check::problem("cold", error.to_string(), error.hint()),
+        Err(error) => Check::problem("cold", error.message, error.hint),
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use soma_codes::Code;
-use soma_compete::{Embeddings, Finder, Observer, Scoring, WeightsCache};
+use soma_compete::{Embeddings, Finder, Observer, Scoring};
 use soma_model::{Directions, Engine, Weights};
 use soma_os::file::AtomicFile;
 
@@ -99,7 +99,7 @@ impl Embed {
     ) -> Result<(Weights, Option<u32>)> {
         let home = Home::find(global)?;
         let (client, weights) =
-            (network::client(global, output)?, WeightsCache::new(home.weights()));
+            (network::client(global, output)?, network::weights(global, &home)?);
         let scores = self.search.scores(&home);
         let scoring = Scoring { engine, weights: &weights, scores: &scores };
         network::block_on(async {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use soma_codes::Code;
-use soma_compete::{Document, Finder, Found, ScoreCache, Scoring, WeightsCache, find};
+use soma_compete::{Document, Finder, Found, ScoreCache, Scoring, find};
 use soma_os::data::DataFile;
 
 use crate::data::{Data, Shown};
@@ -150,7 +150,7 @@ impl Find {
         let data = Data::find(&self.paths, output)?;
         let home = Home::find(global)?;
         let (engine, client) = (self.engine.build(output)?, network::client(global, output)?);
-        let weights = WeightsCache::new(home.weights());
+        let weights = network::weights(global, &home)?;
         let scores = self.search.scores(&home);
         let scoring = Scoring { engine: &engine, weights: &weights, scores: &scores };
         network::block_on(async {

@@ -4,9 +4,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use soma_compete::{
-    Library, Plan, ScoreCache, Scoring, Session, Submitted, Submitter, WeightsCache,
-};
+use soma_compete::{Library, Plan, ScoreCache, Scoring, Session, Submitted, Submitter};
 use soma_protocol::Amount;
 use soma_sdk::figures::nats;
 
@@ -61,7 +59,7 @@ impl Submit {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         let home = Home::find(global)?;
         let engine = self.engine.build(output)?;
-        let weights = WeightsCache::new(home.weights());
+        let weights = network::weights(global, &home)?;
         let scores = if self.no_cache { ScoreCache::off() } else { ScoreCache::new(home.scores()) };
         let witnesses = self.witness.iter().map(|url| network::client_at(url, global, output));
         let witnesses = witnesses.collect::<Result<Vec<_>>>()?;

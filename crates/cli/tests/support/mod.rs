@@ -18,10 +18,11 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Variables that a user may have set.
-const SETTINGS: [&str; 18] = [
+const SETTINGS: [&str; 19] = [
     "SOMA_VERIFY",
     "SOMA_URL",
     "SOMA_CA",
+    "SOMA_MIRROR",
     "SOMA_KEY",
     "SOMA_CHAIN",
     "SOMA_PASSPHRASE_FILE",

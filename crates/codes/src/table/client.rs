@@ -1,4 +1,4 @@
-//! The part of the table about connections to nodes, and what clients of nodes keep.
+//! The part of the table about connections to nodes, what clients of nodes keep, and cold stores.
 
 /// Completes the table with these entries.
 macro_rules! client {
@@ -103,6 +103,17 @@ macro_rules! client {
          can show that a document is one of them.",
         "restore the file from a backup, or move it away and begin another list with \
          `soma submit --replace-corpus`";
+
+    ColdStore = "cold_store", Failed, 503:
+        "The cold store of weights files refuses, is slow, or cannot be reached. What is on the \
+         node's disk stays there, and what only the cold store has is fetched from other nodes.",
+        "run `soma doctor --dir DIR` in the environment of the node: the bucket must exist, and \
+         the credentials must allow to list, read, write and delete";
+    ColdFileLost = "cold_file_lost", Failed:
+        "The cold store no longer has an object as it was put there. The file is fetched from \
+         other nodes, and put again.",
+        "look for what deletes or changes objects of the bucket: a lifecycle rule, another \
+         program, a damaged disk";
 } };
 }
 

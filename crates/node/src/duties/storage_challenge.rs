@@ -1,46 +1,37 @@
 //! The answer to an epoch's storage challenge: one chunk of one encrypted file and its path in the
 //! file's BLAKE3 tree. It must never read a whole file into memory: files are gigabytes long.
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-
-use blake3::hazmat::HasherExt as _;
 use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
-use soma_protocol::{Action, Epoch, action};
+use soma_protocol::{Action, Epoch, Hash, action};
 
 use crate::error::NodeError;
-use crate::weights::WeightsStore;
+use crate::weights::{WeightsFile, WeightsStore};
 
-/// Reads the challenged chunk, and hashes the rest of the file for its path.
+/// Reads the challenged chunk and its path: of a file on this disk all is hashed, of one in the
+/// cold store a group of chunks is read. An answer that the rules would not accept is never signed.
 ///
 /// # Errors
-/// When the file is not here or cannot be read.
+/// When the file is not here, damaged, or cannot be read.
 pub(super) fn answer(
     files: &WeightsStore,
     epoch: Epoch,
     challenge: &Challenge,
 ) -> Result<Action, NodeError> {
-    let mut weights = files.ciphertext(&challenge.ciphertext_hash)?;
-    let proof = prove(&mut weights.file, challenge);
-    let (chunk, path) = proof.map_err(|error| NodeError::io(&weights.path, error))?;
+    let hash = challenge.ciphertext_hash;
+    let (chunk, path) = prove(&mut files.ciphertext(&hash)?, challenge)?;
+    if !storage::verifies(challenge, &chunk, &path) {
+        files.check_ciphertext(&hash)?;
+        return Err(NodeError::WeightsNotHeld { hash });
+    }
     Ok(Action::AnswerChallenge(action::AnswerChallenge { epoch, chunk, path }))
 }
 
-fn prove(
-    file: &mut File,
-    challenge: &Challenge,
-) -> io::Result<(Vec<u8>, Vec<soma_protocol::Hash>)> {
-    let start = challenge.chunk * CHUNK_BYTES;
-    file.seek(SeekFrom::Start(start))?;
-    let mut chunk = Vec::new();
-    file.by_ref().take(CHUNK_BYTES).read_to_end(&mut chunk)?;
-    let subtree = |offset, len| {
-        file.seek(SeekFrom::Start(offset))?;
-        let mut hasher = blake3::Hasher::new();
-        hasher.set_input_offset(offset);
-        hasher.update_reader(file.by_ref().take(len))?;
-        Ok::<_, io::Error>(hasher.finalize_non_root())
-    };
+fn prove(file: &mut WeightsFile, challenge: &Challenge) -> Result<(Vec<u8>, Vec<Hash>), NodeError> {
+    let start = challenge.chunk.saturating_mul(CHUNK_BYTES);
+    let length = challenge.size_bytes.saturating_sub(start).min(CHUNK_BYTES);
+    let mut chunk = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_at(start, &mut chunk)?;
+    let subtree = |offset, length| file.subtree(offset, length);
     let path = storage::path(challenge.size_bytes, challenge.chunk, subtree)?;
     Ok((chunk, path))
 }
@@ -54,8 +45,9 @@ mod tests {
     #[test]
     fn an_answer_read_from_disk_is_accepted_by_the_rules() {
         let bytes: Vec<u8> = (0..70_000_u32).flat_map(u32::to_le_bytes).collect();
-        let mut file = tempfile::tempfile().unwrap();
-        std::io::Write::write_all(&mut file, &bytes).unwrap();
+        let disk = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(disk.path(), &bytes).unwrap();
+        let mut file = crate::weights::WeightsFile::open(disk.path()).unwrap();
         for chunk in [0, 1, 100, bytes.len() as u64 / 1_024] {
             let challenge = Challenge {
                 model: ModelId(1),

@@ -101,6 +101,8 @@ pub(crate) struct Needed {
     pub(super) files: BTreeMap<Ciphertext, Named>,
     /// Revealed weights by their hash, then by their [`Revealed::id`].
     pub(super) revealed: BTreeMap<Hash, BTreeMap<Hash, Revealed>>,
+    /// Ciphertexts that audits of this epoch and of the next may run.
+    pub(super) audited: BTreeSet<Ciphertext>,
     /// The current epoch.
     pub(super) epoch: Epoch,
     /// Length in bytes of the longest file that a model may commit to.
@@ -136,6 +138,7 @@ impl Needed {
             for target in read::targets(state, Epoch(epoch)) {
                 for routed in &target.routed {
                     let file = read::routed_file(state, &target, routed);
+                    needed.audited.extend(file.as_ref().map(Ciphertext::from));
                     if let Some(model) = read::model(state, routed.model) {
                         needed.reveal(&model, routed.weights_hash, file);
                     }

@@ -3,7 +3,8 @@
 //! `ciphertexts/` holds complete files, verified by BLAKE3, synced and renamed into place;
 //! `partial/` holds uploads and downloads that can resume; `plain/` caches decrypted files that the
 //! auditor maps into memory. Plaintext is never stored for serving: revealed weights are ciphertext
-//! plus a key from the chain, and ranges are decrypted as they are read.
+//! plus a key from the chain, and ranges are decrypted as they are read. With a cold store, `cold/`
+//! has a record of each file in it: such a file is held, too.
 //!
 //! Whether a file decrypts to what was revealed is a question about one [`Revealed`], key included.
 //! It must never be answered from the file of another model, which names the same weights.
@@ -16,15 +17,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use blake3::hazmat::HasherExt as _;
 use parking_lot::{Mutex, RwLock};
 use soma_protocol::{Address, Hash, hex};
 use soma_sdk::{SdkError, Secret, cipher};
 use tokio::sync::{Notify, watch};
 
+use super::cold::{Cold, ColdFile};
 use super::needed::{Ciphertext, Needed, Revealed};
 use super::quota::Quota;
 use crate::error::NodeError;
-use crate::settings::WeightsLimits;
+use crate::settings::WeightsSettings;
 
 /// Bytes read at a time when a file is hashed, decrypted or served.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
@@ -32,7 +35,8 @@ pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 /// The folder of weights of one node. All methods block; call them from a blocking thread.
 pub(crate) struct WeightsStore {
     pub(super) dir: PathBuf,
-    pub(super) limits: WeightsLimits,
+    pub(super) limits: WeightsSettings,
+    cold: Option<Arc<Cold>>,
     /// Running uploads, at most one for each file and account, and the bytes that they may still
     /// write.
     pub(super) uploads: Mutex<BTreeMap<(Ciphertext, Address), u64>>,
@@ -57,13 +61,15 @@ impl std::fmt::Debug for WeightsStore {
 }
 
 impl WeightsStore {
-    /// Opens or creates the folder; `completed` is notified when a file is complete.
+    /// Opens or creates the folder, beside a cold store if there is one; `completed` is notified
+    /// when a file is complete.
     ///
     /// # Errors
     /// When the folder cannot be created or read.
     pub(crate) fn open(
         dir: &Path,
-        limits: WeightsLimits,
+        limits: WeightsSettings,
+        cold: Option<Arc<Cold>>,
         completed: Arc<Notify>,
     ) -> Result<Self, NodeError> {
         for part in ["partial", "ciphertexts", "plain"] {
@@ -73,6 +79,7 @@ impl WeightsStore {
         Ok(Self {
             dir: dir.to_path_buf(),
             limits,
+            cold,
             uploads: Mutex::default(),
             needed: RwLock::default(),
             listed: watch::Sender::new(0),
@@ -119,16 +126,53 @@ impl WeightsStore {
         metadata.is_file().then_some(metadata.len())
     }
 
-    /// Whether the whole ciphertext is here and verified.
-    pub(crate) fn holds(&self, file: &Ciphertext) -> bool {
-        self.held_bytes(&file.hash) == Some(file.size_bytes)
+    /// The cold store, if there is one.
+    pub(crate) fn cold(&self) -> Option<&Arc<Cold>> {
+        self.cold.as_ref()
     }
 
-    /// The files that are needed but not here. One that is here with another size does not exist.
+    /// Whether a file with this hash is complete on this disk.
+    pub(super) fn is_here(&self, ciphertext_hash: &Hash) -> bool {
+        self.held_bytes(ciphertext_hash).is_some()
+    }
+
+    /// Whether the whole ciphertext is here, or in the cold store, and verified.
+    pub(crate) fn holds(&self, file: &Ciphertext) -> bool {
+        let in_cold = || self.cold.as_ref().and_then(|cold| cold.size_bytes(&file.hash));
+        self.held_bytes(&file.hash).or_else(in_cold) == Some(file.size_bytes)
+    }
+
+    /// Whether it holds the file, and nothing says that it cannot be read now.
+    pub(crate) fn can_show(&self, file: &Ciphertext) -> bool {
+        let is_failing = || self.cold.as_ref().is_some_and(|cold| cold.is_failing());
+        self.holds(file) && (self.is_here(&file.hash) || !is_failing())
+    }
+
+    /// The files that are needed here but are not. One that is here with another size does not
+    /// exist. What the cold store has is needed here if audits run it, or if it cannot be read
+    /// there.
     pub(crate) fn missing(&self) -> Vec<Ciphertext> {
         let needed = self.needed.read();
-        let missing = needed.files.keys().filter(|file| self.held_bytes(&file.hash).is_none());
+        let rests = |file: &Ciphertext| {
+            let cold = self.cold.as_ref().filter(|cold| cold.size_bytes(&file.hash).is_some());
+            cold.is_some_and(|cold| !needed.audited.contains(file) && !cold.is_wanted(&file.hash))
+        };
+        let missing = needed.files.keys().filter(|file| !self.is_here(&file.hash) && !rests(file));
         missing.copied().collect()
+    }
+
+    /// Brings a file back from the cold store; false if it is not there, or cannot be read.
+    pub(crate) async fn recall(&self, file: &Ciphertext) -> bool {
+        let Some(cold) = self.cold.as_ref().filter(|cold| cold.offers(file)) else {
+            return false;
+        };
+        let partial = self.dir.join("partial").join(format!("{file}-recalled"));
+        let recalled = cold.fetch(file, &partial).await;
+        let kept = recalled.and_then(|()| self.keep(&file.hash, &partial));
+        if let Err(error) = &kept {
+            tracing::debug!(hash = %file.hash, %error, "not brought back from the cold store");
+        }
+        kept.is_ok()
     }
 
     /// Where to download a file from another node.
@@ -182,7 +226,7 @@ impl WeightsStore {
         if self.needs(file) { Ok(()) } else { Err(file.not_found()) }
     }
 
-    fn needs(&self, file: &Ciphertext) -> bool {
+    pub(super) fn needs(&self, file: &Ciphertext) -> bool {
         self.needed.read().files.contains_key(file)
     }
 
@@ -193,21 +237,40 @@ impl WeightsStore {
         named.is_some_and(|named| named.models.values().any(|owner| owner == uploader))
     }
 
-    /// Opens a complete ciphertext for reading.
+    /// Opens a complete ciphertext for reading, here or in the cold store.
     ///
     /// # Errors
-    /// [`NodeError::WeightsNotHeld`] when it is not here.
+    /// [`NodeError::WeightsNotHeld`] when it is in neither; file errors.
     pub(crate) fn ciphertext(&self, ciphertext_hash: &Hash) -> Result<WeightsFile, NodeError> {
         let path = self.path("ciphertexts", ciphertext_hash);
-        let open = || -> io::Result<WeightsFile> {
-            let file = File::open(&path)?;
-            let size_bytes = file.metadata()?.len();
-            Ok(WeightsFile { file, path: path.clone(), size_bytes, key: None })
-        };
-        open().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => NodeError::WeightsNotHeld { hash: *ciphertext_hash },
-            _ => NodeError::io(&path, error),
-        })
+        let hash = *ciphertext_hash;
+        match (WeightsFile::open(&path), &self.cold) {
+            (Ok(file), _) => Ok(file),
+            (Err(error), Some(cold)) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(WeightsFile::in_cold_store(cold.file(&hash)?))
+            }
+            (Err(error), None) if error.kind() == io::ErrorKind::NotFound => {
+                Err(NodeError::WeightsNotHeld { hash })
+            }
+            (Err(error), _) => Err(NodeError::io(&path, error)),
+        }
+    }
+
+    /// Removes a ciphertext that is not what its name says, and returns that error.
+    fn remove_damaged(&self, expected: Hash, found: Hash) -> NodeError {
+        let mismatch = NodeError::CiphertextMismatch { expected, found };
+        remove(&self.path("ciphertexts", &expected)).err().unwrap_or(mismatch)
+    }
+
+    /// Verifies a ciphertext again: one that was damaged on this disk is removed, so that it is
+    /// fetched again.
+    ///
+    /// # Errors
+    /// [`NodeError::CiphertextMismatch`] when it was damaged; file errors.
+    pub(crate) fn check_ciphertext(&self, expected: &Hash) -> Result<(), NodeError> {
+        let path = self.path("ciphertexts", expected);
+        let found = hash_file(&path)?;
+        if found == *expected { Ok(()) } else { Err(self.remove_damaged(*expected, found)) }
     }
 
     /// Opens revealed weights for reading; bytes are decrypted as they are read. Several models may
@@ -274,14 +337,23 @@ impl WeightsStore {
         if self.plain_path(revealed).is_file() {
             return Ok(revealed.weights_hash);
         }
-        let path = self.path("ciphertexts", &ciphertext.hash);
+        let found = if self.is_here(&ciphertext.hash) {
+            self.inspect(revealed)?
+        } else {
+            self.ciphertext(&ciphertext.hash)?.hash_under(revealed.key())?
+        };
+        self.decrypted.lock().insert(id, found);
+        Ok(found)
+    }
+
+    /// The hash of what a file on this disk decrypts to.
+    fn inspect(&self, revealed: &Revealed) -> Result<Hash, NodeError> {
+        let expected = revealed.file.ciphertext_hash;
+        let path = self.path("ciphertexts", &expected);
         let file = cipher::inspect(&path, &revealed.key()).map_err(cipher_error)?;
-        if file.ciphertext_hash != ciphertext.hash {
-            remove(&path)?;
-            let (expected, found) = (ciphertext.hash, file.ciphertext_hash);
-            return Err(NodeError::CiphertextMismatch { expected, found });
+        if file.ciphertext_hash != expected {
+            return Err(self.remove_damaged(expected, file.ciphertext_hash));
         }
-        self.decrypted.lock().insert(id, file.weights_hash);
         Ok(file.weights_hash)
     }
 
@@ -302,7 +374,12 @@ impl WeightsStore {
         if path.is_file() {
             return Ok(Some(path));
         }
-        let expected = revealed.weights_hash;
+        let (expected, hash) = (revealed.weights_hash, revealed.file.ciphertext_hash);
+        if let Some(cold) = self.cold.as_ref().filter(|_| !self.is_here(&hash)) {
+            // Whoever waits for a slow service would keep other audits waiting.
+            cold.want(&hash);
+            return Err(NodeError::WeightsNotHeld { hash });
+        }
         if self.decrypts(revealed)? != expected {
             return Ok(None);
         }
@@ -395,13 +472,29 @@ fn cipher_error(error: SdkError) -> NodeError {
 
 /// An open weights file, read as it is or decrypted.
 pub(crate) struct WeightsFile {
-    pub(crate) file: File,
-    pub(crate) path: PathBuf,
+    source: Source,
     size_bytes: u64,
     key: Option<Secret>,
 }
 
+/// Where a file is read.
+enum Source {
+    Disk { file: File, path: PathBuf },
+    Cold(ColdFile),
+}
+
 impl WeightsFile {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let size_bytes = file.metadata()?.len();
+        let source = Source::Disk { file, path: path.to_path_buf() };
+        Ok(Self { source, size_bytes, key: None })
+    }
+
+    fn in_cold_store(file: ColdFile) -> Self {
+        Self { size_bytes: file.size_bytes(), source: Source::Cold(file), key: None }
+    }
+
     /// Length in bytes; the same for ciphertext and plaintext.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -410,17 +503,52 @@ impl WeightsFile {
     /// Fills `buffer` from `offset` on.
     ///
     /// # Errors
-    /// A file error, including when the range exceeds the file.
+    /// A file error, including when the range exceeds the file; those of the cold store.
     pub(crate) fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), NodeError> {
-        let mut fill = || -> io::Result<()> {
-            self.file.seek(SeekFrom::Start(offset))?;
-            self.file.read_exact(buffer)
-        };
-        fill().map_err(|error| NodeError::io(&self.path, error))?;
+        match &mut self.source {
+            Source::Cold(file) => file.read_at(offset, buffer)?,
+            Source::Disk { file, path } => file
+                .seek(SeekFrom::Start(offset))
+                .and_then(|_| file.read_exact(buffer))
+                .map_err(|error| NodeError::io(path, error))?,
+        }
         match &self.key {
             Some(key) => Ok(cipher::apply(key, offset, buffer)?),
             None => Ok(()),
         }
+    }
+
+    /// The chaining value of a part of the file, as it is.
+    ///
+    /// # Errors
+    /// Same as [`Self::read_at`].
+    pub(crate) fn subtree(&mut self, offset: u64, length: u64) -> Result<[u8; 32], NodeError> {
+        let (file, path) = match &mut self.source {
+            Source::Cold(file) => return file.subtree(offset, length),
+            Source::Disk { file, path } => (file, path),
+        };
+        let mut hasher = blake3::Hasher::new();
+        hasher.set_input_offset(offset);
+        let hashed = file
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| hasher.update_reader(file.take(length)).map(drop));
+        hashed.map_err(|error| NodeError::io(path, error))?;
+        Ok(hasher.finalize_non_root())
+    }
+
+    /// The hash of the whole file under a key.
+    fn hash_under(mut self, key: Secret) -> Result<Hash, NodeError> {
+        self.key = Some(key);
+        let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
+        let mut piece = vec![0; CHUNK_BYTES];
+        while offset < self.size_bytes {
+            let left = usize::try_from(self.size_bytes - offset).unwrap_or(CHUNK_BYTES);
+            let piece = &mut piece[..left.min(CHUNK_BYTES)];
+            self.read_at(offset, piece)?;
+            hasher.update(piece);
+            offset += piece.len() as u64;
+        }
+        Ok(Hash(*hasher.finalize().as_bytes()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -11,26 +12,35 @@ use soma_protocol::{Address, Epoch, Hash, ModelId};
 use soma_sdk::{Secret, cipher};
 use tempfile::TempDir;
 
+use super::cold::Cold;
 use super::needed::{Ciphertext, Named, Needed, Revealed};
 use super::{Progress, WeightsStore};
 use crate::error::NodeError;
-use crate::settings::WeightsLimits;
+use crate::settings::WeightsSettings;
 
 const OWNER: Address = Address([1; 32]);
 const MODEL: ModelId = ModelId(1);
-const LIMITS: WeightsLimits = WeightsLimits { free_bytes_min: 0 };
+pub(super) const LIMITS: WeightsSettings =
+    WeightsSettings { free_bytes_min: 0, local_bytes_max: 0, cold: None, mirrors: Vec::new() };
 
-struct Fixture {
-    dir: TempDir,
-    store: Arc<WeightsStore>,
-    plain: Vec<u8>,
-    ciphertext: Vec<u8>,
+pub(super) struct Fixture {
+    pub(super) dir: TempDir,
+    pub(super) store: Arc<WeightsStore>,
+    pub(super) plain: Vec<u8>,
+    pub(super) ciphertext: Vec<u8>,
 }
 
 impl Fixture {
     fn new(size_bytes: usize) -> Self {
+        Self::with(size_bytes, |_| None)
+    }
+
+    /// With a cold store whose records are in a folder.
+    pub(super) fn with(size_bytes: usize, cold: impl FnOnce(&Path) -> Option<Arc<Cold>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(WeightsStore::open(dir.path(), LIMITS, Arc::default()).unwrap());
+        let cold = cold(&dir.path().join("cold"));
+        let store = WeightsStore::open(dir.path(), LIMITS, cold, Arc::default()).unwrap();
+        let store = Arc::new(store);
         let mut plain = vec![0; size_bytes];
         blake3::Hasher::new().finalize_xof().fill(&mut plain);
         let mut ciphertext = plain.clone();
@@ -40,20 +50,20 @@ impl Fixture {
         fixture
     }
 
-    fn hash(&self) -> Hash {
+    pub(super) fn hash(&self) -> Hash {
         Hash::of_bytes(&self.ciphertext)
     }
 
-    fn file(&self) -> Ciphertext {
+    pub(super) fn file(&self) -> Ciphertext {
         Ciphertext { hash: self.hash(), size_bytes: self.ciphertext.len() as u64 }
     }
 
-    fn weights_hash(&self) -> Hash {
+    pub(super) fn weights_hash(&self) -> Hash {
         Hash::of_bytes(&self.plain)
     }
 
     /// The weights as their owner reveals them.
-    fn revealed(&self) -> Revealed {
+    pub(super) fn revealed(&self) -> Revealed {
         let Ciphertext { hash: ciphertext_hash, size_bytes } = self.file();
         let file = RevealedFile { ciphertext_hash, size_bytes, key: [3; 32] };
         Revealed { weights_hash: self.weights_hash(), file }
@@ -66,7 +76,7 @@ impl Fixture {
         Revealed { weights_hash: self.weights_hash(), file }
     }
 
-    fn needed(&self) -> Needed {
+    pub(super) fn needed(&self) -> Needed {
         needed(&[self.revealed()])
     }
 
@@ -76,7 +86,7 @@ impl Fixture {
         upload.finish()
     }
 
-    fn upload_all(&self) {
+    pub(super) fn upload_all(&self) {
         assert!(self.send(0, &self.ciphertext).unwrap().complete);
     }
 }
@@ -87,7 +97,7 @@ fn named(model: ModelId, owner: Address) -> Named {
 }
 
 /// What is needed if exactly these are revealed.
-fn needed(revealed: &[Revealed]) -> Needed {
+pub(super) fn needed(revealed: &[Revealed]) -> Needed {
     let mut needed = Needed { epoch: Epoch(1), bytes_max: 5_000, ..Needed::default() };
     for revealed in revealed {
         needed.files.insert(revealed.ciphertext(), named(MODEL, OWNER));
@@ -103,7 +113,7 @@ fn an_upload_resumes_where_it_stopped_even_after_a_restart() {
     let progress = fixture.send(0, &fixture.ciphertext[..4_321]).unwrap();
     assert_eq!((progress.received_bytes, progress.complete), (4_321, false));
     fixture.store =
-        Arc::new(WeightsStore::open(fixture.dir.path(), LIMITS, Arc::default()).unwrap());
+        Arc::new(WeightsStore::open(fixture.dir.path(), LIMITS, None, Arc::default()).unwrap());
     fixture.store.set_needed(Needed { bytes_max: 10_000, ..fixture.needed() });
     assert_eq!(fixture.store.progress(&fixture.file(), &OWNER).received_bytes, 4_321);
     let wrong = fixture.send(4_000, &fixture.ciphertext[4_000..]).unwrap_err();
@@ -348,8 +358,8 @@ fn a_model_that_replaces_its_commit_again_and_again_uses_up_its_quota_and_no_oth
 fn weights_files_leave_the_chain_its_space_on_the_disk() {
     let fixture = Fixture::new(5_000);
     fixture.upload_all();
-    let limits = WeightsLimits { free_bytes_min: u64::MAX / 2 };
-    let full = WeightsStore::open(fixture.dir.path(), limits, Arc::default()).unwrap();
+    let limits = WeightsSettings { free_bytes_min: u64::MAX / 2, ..LIMITS };
+    let full = WeightsStore::open(fixture.dir.path(), limits, None, Arc::default()).unwrap();
     let full = Arc::new(full);
     full.set_needed(fixture.needed());
     let other = Ciphertext { hash: Hash([9; 32]), size_bytes: 1 };

@@ -5,6 +5,8 @@ mod api;
 #[cfg(test)]
 mod broken_files;
 #[cfg(test)]
+mod cold;
+#[cfg(test)]
 mod competition;
 #[cfg(test)]
 mod copies;

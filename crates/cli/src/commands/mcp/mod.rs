@@ -226,10 +226,14 @@ impl Server {
 
     /// The flags that every command has, as this one has been given them.
     fn hand_on(&self, command: &mut Command) {
-        let Global { url, ca, key, passphrase_file, tip, chain, home, verify, .. } = &self.global;
+        let Global { url, ca, mirrors, key, passphrase_file, tip, chain, home, verify, .. } =
+            &self.global;
         command.env("SOMA_URL", url).env("SOMA_VERIFY", verify.to_string());
         if let Some(file) = ca {
             command.env("SOMA_CA", file);
+        }
+        if !mirrors.is_empty() {
+            command.env("SOMA_MIRROR", mirrors.join(","));
         }
         if let Some(key) = key {
             command.env("SOMA_KEY", key);
