@@ -93,12 +93,11 @@ impl Journals {
         let config = database::config(PREFIX, page_cache());
         let database =
             Qmdb::init(context.child("state"), config, None).await.map_err(StoreError::from)?;
-        let (height, state) = match database::load(&database).await? {
-            Some(stored) => stored,
-            None => {
-                let rules = Rules::new::<Context>(genesis, Ruleset::WHOLE, Deviation::None)?;
-                (0, rules.genesis_state())
-            }
+        let (height, state) = if let Some(stored) = database::load(&database).await? {
+            stored
+        } else {
+            let rules = Rules::new::<Context>(genesis, Ruleset::WHOLE, Deviation::None)?;
+            (0, rules.genesis_state())
         };
         committees.update(&state, height);
         Ok(Self { context, committees })

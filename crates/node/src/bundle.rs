@@ -191,9 +191,9 @@ impl Bundle {
     ) -> Result<Self, NodeError> {
         let dir = folder.dir();
         let keys = folder.keys();
-        let optional = |name: &str| match keys.path_of(name).exists() {
-            true => key_file(&keys, name).map(Some),
-            false => Ok(None),
+        let optional = |name: &str| {
+            let exists = keys.path_of(name).exists();
+            exists.then(|| key_file(&keys, name)).transpose()
         };
         let keys = Keys {
             account: optional(ACCOUNT)?,

@@ -98,22 +98,22 @@ fn check(bytes: &[u8]) -> [u8; CHECK_BYTES] {
 /// The record of a key that was made at this time and has voted for nothing.
 pub(super) fn encode_new(key: &ConsensusKey, made_ms: u64, known: Known) -> Vec<u8> {
     let made = VotePlace { term: made_ms, view: 0 };
-    write(NEW, key, Known { last: Some(made), ..known }, &[])
+    write(*NEW, key, Known { last: Some(made), ..known }, &[])
 }
 
 pub(super) fn encode(key: &ConsensusKey, known: Known) -> Vec<u8> {
     let Before { voted, finalized } = known.before;
     match known.elsewhere {
-        Elsewhere::Since => write(RESTORED, key, known, &[]),
-        Elsewhere::Moved => write(LEFT, key, known, &[]),
-        Elsewhere::Nowhere if voted > 0 => write(ARRIVED, key, known, &[voted, finalized]),
-        Elsewhere::Nowhere => write(OWN, key, known, &[]),
+        Elsewhere::Since => write(*RESTORED, key, known, &[]),
+        Elsewhere::Moved => write(*LEFT, key, known, &[]),
+        Elsewhere::Nowhere if voted > 0 => write(*ARRIVED, key, known, &[voted, finalized]),
+        Elsewhere::Nowhere => write(*OWN, key, known, &[]),
     }
 }
 
-fn write(magic: &[u8; 8], key: &ConsensusKey, known: Known, more: &[u64]) -> Vec<u8> {
+fn write(magic: [u8; 8], key: &ConsensusKey, known: Known, more: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(RECORD_BYTES_MAX);
-    bytes.extend_from_slice(magic);
+    bytes.extend_from_slice(&magic);
     bytes.extend_from_slice(&key.0);
     let last = known.last.unwrap_or(NOTHING);
     for number in [last.term, last.view, known.loose, known.free_from].iter().chain(more) {
