@@ -105,7 +105,7 @@ impl Conversation {
     /// # Errors
     /// [`ConversationError`].
     pub fn hear(self, said: Option<Vec<u8>>) -> Result<Turn, ConversationError> {
-        self.mail.letters().said = Some(said);
+        self.mail.letters().said = Some(Said(said));
         self.proceed()
     }
 
@@ -127,7 +127,7 @@ async fn answer(
     question: Question,
 ) -> Result<String, ConversationError> {
     let proved = Proved::by(node, verifier);
-    match question {
+    Ok(match question {
         Question::Status => json(&proved.status().await?),
         Question::Params => json(&proved.params().await?),
         Question::Architecture => json(&proved.architecture().await?),
@@ -142,12 +142,12 @@ async fn answer(
         Question::Targets(epoch) => json(&proved.targets(epoch).await?),
         Question::Target(id) => json(&proved.target(id).await?),
         Question::Direction(id) => json(&proved.direction(id).await?),
-    }
+    })
 }
 
 #[expect(clippy::expect_used, reason = "the API's types have string keys and no other failures")]
-fn json(answer: &impl Serialize) -> Result<String, ConversationError> {
-    Ok(serde_json::to_string(answer).expect("the API's types are JSON"))
+fn json(answer: &impl Serialize) -> String {
+    serde_json::to_string(answer).expect("the API's types are JSON")
 }
 
 /// A node to which somebody else carries what is asked, and from which they bring what it says.
@@ -160,8 +160,11 @@ struct Mail {
 #[derive(Default)]
 struct Letters {
     asked: Option<String>,
-    said: Option<Option<Vec<u8>>>,
+    said: Option<Said>,
 }
+
+/// What the node said; `None` if it answered that there is nothing.
+struct Said(Option<Vec<u8>>);
 
 impl Mail {
     fn letters(&self) -> MutexGuard<'_, Letters> {
@@ -181,7 +184,8 @@ impl Node for Mail {
         path: &str,
     ) -> Result<Option<T>, ConversationError> {
         self.letters().asked = Some(path.to_owned());
-        let said = poll_fn(|_| self.letters().said.take().map_or(Poll::Pending, Poll::Ready)).await;
+        let Said(said) =
+            poll_fn(|_| self.letters().said.take().map_or(Poll::Pending, Poll::Ready)).await;
         let read = |bytes: Vec<u8>| serde_json::from_slice(&bytes);
         let malformed = |source| ConversationError::Malformed { url: self.url.clone(), source };
         said.map(read).transpose().map_err(malformed)

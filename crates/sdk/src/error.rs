@@ -335,12 +335,14 @@ impl SdkError {
             || self.is_local()
             || match self {
                 Self::Api { error, .. } => error.code.0 == Code::RedirectRefused,
-                Self::Verify(VerifyError::OtherChain { .. }) => true,
                 // Another release can read it, and nothing else.
                 Self::Verify(VerifyError::Unproved { reason, .. }) => {
                     !matches!(reason, Unproved::Format { .. })
                 }
-                Self::Handshake { .. } | Self::WrongHash { .. } | Self::WrongSize { .. } => true,
+                Self::Verify(VerifyError::OtherChain { .. })
+                | Self::Handshake { .. }
+                | Self::WrongHash { .. }
+                | Self::WrongSize { .. } => true,
                 _ => false,
             }
     }
