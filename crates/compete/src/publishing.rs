@@ -80,7 +80,7 @@ impl Competitor<'_> {
                 signer: self.sender.address(),
             });
         }
-        if let Some(earlier) = self.continued(&model, &offer).await? {
+        if let Some(earlier) = Box::pin(self.continued(&model, &offer)).await? {
             let epoch = earlier.epoch;
             let text = format!("continuing with the commit for epoch {epoch}, made before");
             self.observer.notice(Level::Info, &text);

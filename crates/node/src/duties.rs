@@ -89,12 +89,15 @@ pub(crate) async fn run(duties: Arc<Duties>, evidence: Option<mpsc::Receiver<Evi
     }
 }
 
+/// A thread that reads a file for the answer to a challenge.
+type Reading = JoinHandle<Result<Action, NodeError>>;
+
 /// The answer to the epoch's storage challenge, computed once, on a thread of its own: a whole file
 /// is read for it, or a slow cold store.
 #[derive(Default)]
 struct Challenged {
     answer: Option<(Epoch, Challenge, Action)>,
-    reading: Option<(Epoch, Challenge, JoinHandle<Result<Action, NodeError>>)>,
+    reading: Option<(Epoch, Challenge, Reading)>,
     failed: Option<Instant>,
 }
 

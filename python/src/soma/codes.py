@@ -68,6 +68,8 @@ class Code(StrEnum):
     CHECKPOINT = "checkpoint"
     CIPHERTEXT_MISMATCH = "ciphertext_mismatch"
     CLOCK_WRONG = "clock_wrong"
+    COLD_FILE_LOST = "cold_file_lost"
+    COLD_STORE = "cold_store"
     COMMIT_LAPSED = "commit_lapsed"
     COMMIT_NOT_FOUND = "commit_not_found"
     COMMITMENT_MISMATCH = "commitment_mismatch"

@@ -104,7 +104,7 @@ macro_rules! client {
         "restore the file from a backup, or move it away and begin another list with \
          `soma submit --replace-corpus`";
 
-    ColdStore = "cold_store", Failed, 503:
+    ColdStore = "cold_store", Network, 503:
         "The cold store of weights files refuses, is slow, or cannot be reached. What is on the \
          node's disk stays there, and what only the cold store has is fetched from other nodes.",
         "run `soma doctor --dir DIR` in the environment of the node: the bucket must exist, and \

@@ -26,7 +26,7 @@ use super::connector::Connector;
 use super::{ColdFailure, credentials};
 
 /// How long one request may take with its retries: a piece of a file comes at 140 KiB a second.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// The most objects that are listed.
 const OBJECTS_MAX: usize = 1 << 20;
 

@@ -19,7 +19,7 @@ use crate::weights::tree::GROUP_BYTES;
 
 /// Five groups and a part of one.
 const SIZE: usize = 5 * (256 << 10) + 4_321;
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// A node with a file, and its bucket.
 struct Node {
