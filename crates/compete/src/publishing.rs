@@ -9,7 +9,6 @@ use soma_sdk::api::{Commit, Model};
 use soma_sdk::cipher::EncryptedFile;
 use soma_sdk::obligation::{Obligation, Reveal};
 use soma_sdk::secret::Secret;
-use soma_sdk::spool::Committed;
 
 use crate::competitor::Competitor;
 use crate::error::{CompeteError, Result};
@@ -35,6 +34,15 @@ pub struct Offer<'a> {
     pub specialization: Vec<i16>,
     /// Number of the architecture that the weights are for.
     pub architecture: u32,
+}
+
+impl Offer<'_> {
+    /// Whether a reveal is of these weights.
+    fn is_in(&self, reveal: &Reveal) -> bool {
+        (reveal.model, reveal.architecture) == (self.model, self.architecture)
+            && reveal.weights_hash == self.weights_hash
+            && reveal.specialization == self.specialization
+    }
 }
 
 /// An encrypted weights file, ready to be committed to.
@@ -113,24 +121,22 @@ impl Competitor<'_> {
     /// The reveal of these weights that an earlier run has left, if its commit can still be
     /// revealed. Before that, sends what is due: the reveal may be.
     async fn continued(&self, model: &Model, offer: &Offer<'_>) -> Result<Option<Reveal>> {
-        let committed = Committed {
-            chain: self.sender.chain(),
-            owner: self.sender.address(),
-            model: offer.model,
-            architecture: offer.architecture,
-            weights_hash: offer.weights_hash,
-            specialization: &offer.specialization,
-        };
-        let left = self.spool.reveals(&committed)?;
+        let left = self.spool.list()?.obligations;
         self.deliver_once().await?;
         let clock = self.client().status().await?.clock;
-        let stands = |reveal: &Reveal, commit: &Commit| {
+        let is_ahead = |commit: &Commit| {
             let is_time = clock.phase.0.reveals() && commit.held;
-            reveal.epoch.0 > clock.epoch || (reveal.epoch.0 == clock.epoch && is_time)
+            commit.epoch > clock.epoch || (commit.epoch == clock.epoch && is_time)
         };
-        Ok(left
-            .into_iter()
-            .find(|reveal| reveal.commit_in(model).is_some_and(|commit| stands(reveal, commit))))
+        let stands = |reveal: &Reveal| {
+            // The commitment covers chain and owner, too.
+            let commit = reveal.commit_in(model);
+            offer.is_in(reveal) && commit.is_some_and(is_ahead)
+        };
+        Ok(left.into_iter().find_map(|due| match due {
+            Obligation::Reveal(reveal) if stands(&reveal) => Some(reveal),
+            _ => None,
+        }))
     }
 
     /// The encrypted file of an earlier run.

@@ -30,7 +30,7 @@ use crate::cipher::{self, EncryptedFile};
 use crate::client::{Client, Sent};
 use crate::error::SdkError;
 use crate::file;
-use crate::obligation::{Obligation, ObligationStatus, Publication, Reveal, phase_ends_ms};
+use crate::obligation::{Obligation, ObligationStatus, Publication, phase_ends_ms};
 use crate::patience::pause;
 use crate::secret::Secret;
 use crate::sender::{Sender, is_of_chain};
@@ -143,37 +143,6 @@ pub struct Listing {
     pub damaged: Vec<SdkError>,
 }
 
-/// What a commit is about, apart from the epoch and the file's encryption.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Committed<'a> {
-    /// The chain.
-    pub chain: Hash,
-    /// The model's owner.
-    pub owner: Address,
-    /// The model.
-    pub model: ModelId,
-    /// Number of the architecture that the weights are for.
-    pub architecture: u32,
-    /// BLAKE3 of the weights file.
-    pub weights_hash: Hash,
-    /// The model's specialization.
-    pub specialization: &'a [i16],
-}
-
-impl Committed<'_> {
-    fn matches(&self, reveal: &Reveal) -> bool {
-        let of_reveal = Committed {
-            chain: reveal.chain,
-            owner: reveal.owner,
-            model: reveal.model,
-            architecture: reveal.architecture,
-            weights_hash: reveal.weights_hash,
-            specialization: &reveal.specialization,
-        };
-        *self == of_reveal
-    }
-}
-
 /// What a delivery did with an obligation.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -264,19 +233,6 @@ impl Spool {
             }
             _ => None,
         }))
-    }
-
-    /// The reveals of these weights that are on the list: earlier attempts to publish them ended
-    /// before the reveal.
-    ///
-    /// # Errors
-    /// Same as [`Self::list`].
-    pub fn reveals(&self, of: &Committed<'_>) -> Result<Vec<Reveal>, SdkError> {
-        let reveals = self.list()?.obligations.into_iter().filter_map(|due| match due {
-            Obligation::Reveal(reveal) if of.matches(&reveal) => Some(reveal),
-            _ => None,
-        });
-        Ok(reveals.collect())
     }
 
     /// The path of the encrypted file with this hash, if it was encrypted into this spool.
