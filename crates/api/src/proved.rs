@@ -14,7 +14,7 @@ use soma_protocol::{
 
 use crate::text::Text;
 use crate::unproved::{Unproved, VerifyError};
-use crate::verifier::{PartialState, Verifier, first_keys};
+use crate::verifier::{PartialState, Verifier, every_state};
 use crate::{
     Account, Epoch, Governance, Handovers, Migration, Model, Proof, Status, Target, Vector, Winner,
     answers, routes,
@@ -177,11 +177,11 @@ impl<'a, N: Node> Proved<'a, N> {
             let number = read::architecture_number(state);
             let (migration, rent_price) = (read::migration(state), read::rent_price(state));
             let rules = answers::rules_in_force(state);
-            (number, migration, rent_price, read::file_room(state), rules)
+            let needed = read::params(state).models_per_target;
+            (number, migration, needed, rent_price, read::file_room(state), rules)
         };
-        let (architecture, migration, rent_price, files_bytes, (rules, next_rules)) =
+        let (architecture, migration, needed, rent_price, files_bytes, (rules, next_rules)) =
             self.compute(answer).await?;
-        let needed = self.params().await?.models_per_target;
         let ready = said.migration.map_or(Vec::new(), |migration| migration.ready);
         let migration = migration.map(|migration| Migration {
             ready,
@@ -230,7 +230,7 @@ impl<'a, N: Node> Proved<'a, N> {
         &self,
         answer: impl Fn(&dyn StateRead) -> T,
     ) -> Result<(T, Header), N::Error> {
-        let mut keys = first_keys();
+        let mut keys = every_state().to_vec();
         for _ in 0..ROUNDS {
             // Boxed: every question of a client has it in its future.
             let (state, header) = Box::pin(self.records(&keys)).await?;

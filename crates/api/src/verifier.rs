@@ -23,7 +23,7 @@ pub const AGE_MAX: Duration = Duration::from_mins(2);
 /// Size limit of the file in which committees are kept.
 const FILE_BYTES_MAX: usize = 1 << 20;
 /// The records that every state has, and that answers are computed with: asked for always.
-fn every_state() -> [Key; 5] {
+pub(crate) fn every_state() -> [Key; 5] {
     [Key::network(), Key::params(), Key::clock(), Key::supply(), Key::rules()]
 }
 
@@ -62,11 +62,6 @@ impl PartialState {
     pub(crate) fn missed(self) -> Vec<Key> {
         self.missed.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The keys that a first question names.
-pub(crate) fn first_keys() -> Vec<Key> {
-    every_state().to_vec()
 }
 
 impl Verifier {
@@ -226,7 +221,9 @@ impl Verifier {
     /// All handovers before a block of this height have been followed.
     pub(crate) fn has_followed(&self, height: u64) {
         let term = self.committees().as_ref().map(|committees| committees.term_of(height));
-        *self.followed() = term;
+        // Of several questions at once, that of an earlier term may be answered last.
+        let mut followed = self.followed();
+        *followed = (*followed).max(term);
     }
 
     /// The height that an answer names, before anything of it is checked.

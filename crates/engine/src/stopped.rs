@@ -12,7 +12,7 @@ use soma_protocol::{Genesis, Ruleset};
 use soma_store::{StateFolder, StoreError, database, database::Qmdb};
 
 use crate::{
-    CarriedVotes, ConsensusSecret, EngineError, Remedy,
+    CarriedVotes, ConsensusSecret, EngineError,
     archives::page_cache,
     calendar::Calendar,
     consensus::{
@@ -80,6 +80,8 @@ impl StoppedNode {
 struct Journals {
     context: Context,
     committees: Committees,
+    /// The term that the state has reached.
+    term: u64,
 }
 
 impl Journals {
@@ -100,7 +102,8 @@ impl Journals {
             (0, rules.genesis_state())
         };
         committees.update(&state, height);
-        Ok(Self { context, committees })
+        let term = committees.calendar().term_of(height + 1);
+        Ok(Self { context, committees, term })
     }
 
     /// The last vote, of which `recorded` is what was recorded before it left, and a view of its
@@ -113,29 +116,27 @@ impl Journals {
         let term = recorded.term + 1;
         let next = self.of_term(term).await?;
         if let Some((next, view)) = next.and_then(|next| Some((next, next.last_own?))) {
-            let finalized = next.finalized(view).unwrap_or(view);
-            return Ok(Some((VotePlace { term, view }, finalized)));
+            let finalized = next.finalized(view);
+            return Ok(finalized.map(|finalized| (VotePlace { term, view }, finalized)));
         }
         let Some(journal) = self.of_term(recorded.term).await? else {
-            return Ok(Some((recorded, recorded.view)));
+            // What the record may lack of a term that the state has not reached, nothing shows.
+            let is_known = recorded.term <= self.term || recorded.view == 0;
+            return Ok(is_known.then_some((recorded, recorded.view)));
         };
         let view = recorded.view.max(journal.last_own.unwrap_or(0));
         let finalized = journal.finalized(recorded.view);
         Ok(finalized.map(|finalized| (VotePlace { view, ..recorded }, finalized)))
     }
 
-    /// What the journal of a term has; `None` if the key has no seat in it, or the term is over.
+    /// What the journal of a term has; `None` if the key has no seat in it, or the term is over or
+    /// not known yet.
     async fn of_term(&self, term: u64) -> Result<Option<Journaled>, EngineError> {
         let seated = self.committees.at(term).filter(|it| it.scheme.me().is_some());
         let Some(committee) = seated else {
             return Ok(None);
         };
         let (partition, cache) = (votes_partition(PREFIX, term), page_cache());
-        let read = journaled(&self.context, partition.clone(), &cache, &committee.scheme);
-        read.await.map(Some).map_err(|error| EngineError::Damaged {
-            path: partition.into(),
-            reason: error.to_string(),
-            remedy: Remedy::Votes,
-        })
+        journaled(&self.context, partition, &cache, &committee.scheme).await.map(Some)
     }
 }

@@ -17,7 +17,7 @@ use soma_protocol::{Genesis, MemoryState, Ruleset, read};
 use soma_store::{History, StateFolder, StoreError, Tree, database, database::Qmdb};
 
 use crate::{
-    ConsensusSecret, EngineError, Remedy, VoteRecord,
+    ConsensusSecret, EngineError, VoteRecord,
     archives::{Archives, page_cache},
     block::{Block, Header, hash},
     calendar::Calendar,
@@ -217,14 +217,8 @@ impl Check {
         if is_unknown || committee.scheme.me().is_none() {
             return Ok(());
         }
-        let partition = votes_partition(PREFIX, term);
-        let cache = page_cache();
-        let read = journaled(&self.context, partition.clone(), &cache, &committee.scheme);
-        let journal = read.await.map_err(|error| EngineError::Damaged {
-            path: partition.into(),
-            reason: error.to_string(),
-            remedy: Remedy::Votes,
-        })?;
+        let (partition, cache) = (votes_partition(PREFIX, term), page_cache());
+        let journal = journaled(&self.context, partition, &cache, &committee.scheme).await?;
         let before = record.before(term).voted;
         let known = Known { term, last: record.last(), before, journal, is_new: last == 0 };
         known.watches().map_or(Ok(()), |watching| Err(EngineError::VotesLost(watching)))

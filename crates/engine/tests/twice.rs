@@ -183,7 +183,8 @@ fn a_copy_made_a_moment_before_its_original_failed_learns_of_every_vote_since() 
     let first = network.start(TWICE, TWICE);
     wait_for("its vote", || votes(&first) && first.handle.tip().height >= 10);
     network.copy();
-    // Less than the pause between two claims, in which a process says how far it voted.
+    // Mostly less than the pause between two claims, in which a process says how far it voted. That
+    // the vote itself is passed on is tested in `leases::witness`.
     let height = first.handle.tip().height;
     wait_for("votes that the copy lacks", || {
         first.queue.add(transfer(genesis(VALIDATORS).chain_id(), nonce, 1));

@@ -22,7 +22,9 @@ use commonware_storage::{
     },
 };
 
-use crate::{archives::BUFFER, scheme::Scheme, votes::VotePlace, watching::Watching};
+use crate::{
+    EngineError, Remedy, archives::BUFFER, scheme::Scheme, votes::VotePlace, watching::Watching,
+};
 
 /// What a journal of votes has. The library prunes views that nobody can vote on anymore.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,16 +84,16 @@ impl Known {
 /// What a journal of votes has, of which `scheme` is this node's.
 ///
 /// # Errors
-/// If the journal cannot be read.
+/// [`EngineError::Damaged`] if the journal cannot be read.
 pub(crate) async fn journaled<E: StorageContext>(
     context: &E,
     partition: String,
     page_cache: &CacheRef,
     scheme: &Scheme,
-) -> Result<Journaled, JournalError> {
+) -> Result<Journaled, EngineError> {
     let me = scheme.me().map(|me| me.index());
     let mut found = Journaled::default();
-    read_votes(context, partition, page_cache, |artifact| {
+    let read = read_votes(context, partition.clone(), page_cache, |artifact| {
         let view = artifact.view().get();
         let signer = match &artifact {
             Artifact::Notarize(vote) => Some(vote.signer()),
@@ -106,8 +108,12 @@ pub(crate) async fn journaled<E: StorageContext>(
                 found.last_finalized = found.last_finalized.max(Some(view));
             }
         }
-    })
-    .await?;
+    });
+    read.await.map_err(|error| EngineError::Damaged {
+        path: partition.into(),
+        reason: error.to_string(),
+        remedy: Remedy::Votes,
+    })?;
     Ok(found)
 }
 

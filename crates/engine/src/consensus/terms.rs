@@ -43,7 +43,7 @@ use super::{
     vote_channel::{NotingReceiver, RecordingSender, note},
 };
 use crate::{
-    EngineError, Remedy,
+    EngineError,
     archives::BUFFER,
     block::Certificate,
     keys::consensus_key,
@@ -271,12 +271,7 @@ where
         }
         if is_seated && last.is_none_or(|last| last.term == term) {
             let partition = self.votes_partition(term);
-            let read = journaled(&self.context, partition.clone(), &self.page_cache, &scheme);
-            journal = read.await.map_err(|error| EngineError::Damaged {
-                path: partition.into(),
-                reason: error.to_string(),
-                remedy: Remedy::Votes,
-            })?;
+            journal = journaled(&self.context, partition, &self.page_cache, &scheme).await?;
         }
         let before = record.before(term).voted;
         let known = Known { term, last, before, journal, is_new: height == 0 };

@@ -270,7 +270,7 @@ impl Leases {
         let record = &self.process.record;
         !self.has_begun()
             || vote <= record.last_signed()
-            || record.free_from() >= vote.term.saturating_add(2)
+            || record.free_from() >= free_after(vote.term)
     }
 
     /// Takes a vote that this key signed, in this process or another one.
@@ -279,7 +279,7 @@ impl Leases {
             return;
         }
         // The other process may have come to a later term since.
-        let free_from = vote.term.saturating_add(2);
+        let free_from = free_after(vote.term);
         tracing::warn!("{}", Overtaken { free_from, is_restored: false });
         if let Err(error) = self.process.record.note_free_from(free_from) {
             tracing::error!(%error, "cannot record that another process voted");
@@ -310,7 +310,7 @@ impl Leases {
         if self.process.ignores_others || !record.is_restored() {
             return;
         }
-        let free_from = after_backup(term);
+        let free_from = free_after(term);
         tracing::warn!("{}", Overtaken { free_from, is_restored: true });
         if let Err(error) = record.settle(free_from) {
             tracing::error!(%error, "cannot record from when on this key votes again");
@@ -327,7 +327,7 @@ impl Leases {
     fn overtaken(&self, term: u64) -> Option<Overtaken> {
         let record = &self.process.record;
         let is_restored = record.is_restored();
-        let at_least = if is_restored { after_backup(term) } else { 0 };
+        let at_least = if is_restored { free_after(term) } else { 0 };
         let free_from = record.free_from().max(at_least);
         (!self.is_free(term)).then_some(Overtaken { free_from, is_restored })
     }
@@ -362,8 +362,9 @@ impl Leases {
     }
 }
 
-/// The first term in which a key votes whose record is from a backup, if the network is in `term`.
-fn after_backup(term: u64) -> u64 {
+/// The first term that is safe for a key which may have voted elsewhere in `term`: as the last thing
+/// it did, it may have come to the next one.
+fn free_after(term: u64) -> u64 {
     term.saturating_add(2)
 }
 

@@ -40,6 +40,6 @@ impl SeenVotes {
 
     /// The last vote of a key, if it is later than one that is known.
     pub(crate) fn after(&self, key: &ConsensusKey, known: VotePlace) -> Option<SignedVote> {
-        self.lock().get(key)?.clone().filter(|last| last.place > known)
+        self.lock().get(key)?.as_ref().filter(|last| last.place > known).cloned()
     }
 }

@@ -134,14 +134,8 @@ impl CarriedVotes {
 
 #[cfg(test)]
 mod tests {
-    use super::{CarriedVotes, ConsensusKey, EngineError, VotePlace};
-    use crate::votes::VoteRecord;
-
-    const KEY: ConsensusKey = ConsensusKey([7; 32]);
-
-    fn place(term: u64, view: u64) -> VotePlace {
-        VotePlace { term, view }
-    }
+    use super::{CarriedVotes, ConsensusKey, EngineError};
+    use crate::votes::{KEY, VoteRecord, place};
 
     #[test]
     fn a_record_from_a_backup_says_so_until_the_key_votes_with_it() {

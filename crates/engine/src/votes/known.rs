@@ -161,11 +161,8 @@ fn is_new(made_ms: u64, now_ms: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Before, ConsensusKey, Elsewhere, Known, NEW_MS, VotePlace, decode, encode, is_new,
-    };
-
-    const KEY: ConsensusKey = ConsensusKey([7; 32]);
+    use super::{Before, Elsewhere, Known, NEW_MS, VotePlace, decode, encode, is_new};
+    use crate::votes::KEY;
 
     #[test]
     fn a_backup_of_a_new_key_does_not_say_that_it_never_voted() {

@@ -115,9 +115,7 @@ impl VoteRecord {
 
     /// The last nullify that the journal lacks, if it is of this term.
     pub(crate) fn loose(&self, term: u64) -> Option<u64> {
-        let known = self.lock().known;
-        let is_of_term = known.last.is_some_and(|last| last.term == term);
-        Some(known.loose).filter(|view| is_of_term && *view > 0)
+        Some(self.lock().known.in_term(term).loose).filter(|view| *view > 0)
     }
 
     /// The first term in which nobody else is known to have voted with this key.
@@ -132,9 +130,7 @@ impl VoteRecord {
 
     /// What the key voted in a term before it came to this machine.
     pub(crate) fn before(&self, term: u64) -> Before {
-        let known = self.lock().known;
-        let is_of_term = known.last.is_some_and(|last| last.term == term);
-        if is_of_term { known.before } else { Before::default() }
+        self.lock().known.in_term(term).before
     }
 
     /// Whether the record is from a backup, so that the key may have voted since.
@@ -245,14 +241,16 @@ impl Record {
 }
 
 #[cfg(test)]
+const KEY: ConsensusKey = ConsensusKey([7; 32]);
+
+#[cfg(test)]
+fn place(term: u64, view: u64) -> VotePlace {
+    VotePlace { term, view }
+}
+
+#[cfg(test)]
 mod tests {
-    use super::{ConsensusKey, EngineError, VotePlace, VoteRecord};
-
-    const KEY: ConsensusKey = ConsensusKey([7; 32]);
-
-    fn place(term: u64, view: u64) -> VotePlace {
-        VotePlace { term, view }
-    }
+    use super::{ConsensusKey, EngineError, KEY, VoteRecord, place};
 
     #[test]
     fn the_last_vote_of_a_key_is_known_after_a_restart() {
