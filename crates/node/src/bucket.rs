@@ -1,5 +1,5 @@
-//! The objects of a cold store: put, read in ranges, listed and deleted, each within a time limit.
-//! An object's name is the hash of its bytes, so a public bucket is a mirror for everybody.
+//! The objects of a cold store: put, read in ranges, listed and deleted, by a service within a time
+//! limit. An object's name is the hash of its bytes, so a public bucket is a mirror for everybody.
 //!
 //! Credentials come from the environment, and must never be shown, nor anything that a service
 //! answers: it may repeat what was signed with them.
@@ -28,11 +28,13 @@ use self::service::Service;
 use crate::error::NodeError;
 
 /// Why a cold store did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ColdFailure {
     /// It has no such object.
+    #[error("the object is missing")]
     Missing,
     /// It refuses, is slow or cannot be reached: why.
+    #[error("{0}")]
     Failed(String),
 }
 
@@ -161,12 +163,8 @@ pub(crate) async fn probe(url: &str, trust: &Trust, bytes: &[u8]) -> Result<(), 
     let failed = |reason| NodeError::ColdStore { reason };
     let bucket = Bucket::open(url, trust)?;
     let (hash, length) = (Hash::of_bytes(bytes), bytes.len() as u64);
-    let step = |what: &'static str| {
-        move |failure| match failure {
-            ColdFailure::Missing => failed(format!("{what}: the object is missing")),
-            ColdFailure::Failed(reason) => failed(format!("{what}: {reason}")),
-        }
-    };
+    let step =
+        |what: &'static str| move |failure: ColdFailure| failed(format!("{what}: {failure}"));
     bucket.put(&hash, bytes.to_vec()).await.map_err(step("writing"))?;
     let read = async {
         let whole = bucket.range(&hash, 0..length).await.map_err(step("reading"))?;
@@ -187,11 +185,7 @@ pub(crate) async fn probe(url: &str, trust: &Trust, bytes: &[u8]) -> Result<(), 
 
 impl From<ColdFailure> for NodeError {
     fn from(failure: ColdFailure) -> Self {
-        let reason = match failure {
-            ColdFailure::Missing => "the object is missing".to_owned(),
-            ColdFailure::Failed(reason) => reason,
-        };
-        Self::ColdStore { reason }
+        Self::ColdStore { reason: failure.to_string() }
     }
 }
 

@@ -2,7 +2,7 @@
 //! another machine. State, blocks and models' files are not in it: the network has them.
 //!
 //! A bundle is JSON of fixed fields. Names of files never come from it, everything in it is checked
-//! before anything is written, and nothing here shows a secret. Keys are in it as they are on disk.
+//! or nothing of it stays, and nothing here shows a secret. Keys are in it as they are on disk.
 
 use std::fmt;
 use std::fs;
@@ -25,6 +25,7 @@ use crate::settings::{beacon_file, votes_file};
 const SCHEMA: &str = "soma-node-bundle/1";
 /// The largest file that is read. Almost all of a large one is the accounts of the genesis.
 const BYTES_MAX: u64 = 64 << 20;
+const TOO_LARGE: &str = "it is too large for the bundle of a node";
 /// How long a move may take. Later, its file counts as a backup: nobody remembers what the key did.
 const MOVE_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How much the clock of another machine may be behind.
@@ -219,7 +220,7 @@ impl Bundle {
     /// Writes it to the new file `path`, which only this user can read.
     ///
     /// # Errors
-    /// A file error.
+    /// [`NodeError::Bundle`] if nobody could read it again; a file error.
     pub fn write(&self, path: &Path) -> Result<(), NodeError> {
         let content = &self.content;
         let check = check(content);
@@ -230,6 +231,10 @@ impl Bundle {
         let written = Written { schema: SCHEMA, check, signature, content };
         serde_json::to_writer_pretty(&mut *bytes, &written).map_err(malformed)?;
         bytes.push(b'\n');
+        if bytes.len() as u64 > BYTES_MAX {
+            let reason = TOO_LARGE.to_owned();
+            return Err(NodeError::Bundle { path: path.into(), reason });
+        }
         let written = soma_os::file::write_private(path, &bytes);
         written.map_err(|error| NodeError::io(path, error))
     }
@@ -247,7 +252,7 @@ impl Bundle {
             Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
         let read = file.take(BYTES_MAX + 1).read_to_end(&mut bytes);
         if read.map_err(|error| NodeError::io(path, error))? as u64 > BYTES_MAX {
-            return Err(bad("it is too large for the bundle of a node"));
+            return Err(bad(TOO_LARGE));
         }
         // The parser's own message is dropped, because it could quote a secret.
         let unread = |error: serde_json::Error| match error.classify() {

@@ -235,6 +235,7 @@ fn judged(asked: &Asked, hash: &Hash, outcome: Option<&Result<(), SdkError>>) ->
         Some(Err(error @ (SdkError::WrongHash { .. } | SdkError::WrongSize { .. }))) => {
             (End::Lied, error.to_string())
         }
+        Some(Err(error @ SdkError::Io { .. })) => (End::Fine, error.to_string()),
         Some(Err(error)) if is_mirror && !is_absent(error) => (End::Failed, error.to_string()),
         // Usually the file has not arrived there either.
         Some(Err(error)) if error.exit() == Exit::Network => (End::Failed, error.to_string()),

@@ -51,6 +51,8 @@ impl Mirrors {
             let why = match mirror.client.download_at_pace(&remote, to, 0, progress).await {
                 Some(Ok(())) => return true,
                 Some(Err(error)) if is_absent(&error) => continue,
+                // This machine's disk; whoever asks next tells what is wrong with it.
+                Some(Err(SdkError::Io { .. })) => return false,
                 Some(Err(error)) => error.to_string(),
                 None => "it is too slow".to_owned(),
             };

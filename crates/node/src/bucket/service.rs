@@ -27,6 +27,8 @@ use super::{ColdFailure, credentials};
 
 /// How long one request may take with its retries: a piece of a file comes at 140 KiB a second.
 const LIMIT: Duration = Duration::from_mins(1);
+/// The longest name that a service has for an error; what is longer is not shown.
+const WORD_BYTES_MAX: usize = 64;
 /// The most objects that are listed.
 const OBJECTS_MAX: usize = 1 << 20;
 
@@ -193,7 +195,11 @@ fn reason(error: &Error) -> String {
     if let Some(status) = text.split("status code: ").nth(1) {
         let status: String = status.chars().take_while(char::is_ascii_digit).collect();
         let code = text.split("<Code>").nth(1).and_then(|rest| rest.split("</Code>").next());
-        let code = code.filter(|code| code.chars().all(|letter| letter.is_ascii_alphanumeric()));
+        let is_word = |text: &&str| {
+            text.len() <= WORD_BYTES_MAX
+                && text.chars().all(|letter| letter.is_ascii_alphanumeric())
+        };
+        let code = code.filter(is_word);
         let code = code.map(|code| format!(" {code}")).unwrap_or_default();
         return format!("it answers with {status}{code}");
     }

@@ -191,9 +191,14 @@ pub(super) async fn weights(
     Path(hash): Path<Text<Hash>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let _turn = api.weights.turn(&hash).await;
+    let turn = api.weights.turn(&hash).await;
     let weights = Arc::clone(&api.weights);
-    let file = blocking(move || weights.plaintext(&hash)).await?;
+    // A client that leaves does not end the work, and so not its turn.
+    let file = blocking(move || {
+        let _turn = turn;
+        weights.plaintext(&hash)
+    });
+    let file = file.await?;
     serve(file, &hash, &headers)
 }
 

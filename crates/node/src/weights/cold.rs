@@ -35,6 +35,8 @@ const PART_BYTES: u64 = 8 << 20;
 const PARTS_MAX: u64 = 9_000;
 /// How many groups of an object are read back before the file may leave the disk.
 const SAMPLES: u64 = 16;
+/// How often groups are read before they count as damaged.
+const READS: u32 = 2;
 /// How many groups are read at once by whoever reads on from the last ones.
 const GROUPS_AHEAD: u64 = 4;
 /// How often all objects are listed, and how often while the cold store fails.
@@ -247,10 +249,7 @@ impl Cold {
     fn unread(&self, hash: &Hash, failure: ColdFailure) -> NodeError {
         match failure {
             ColdFailure::Missing => self.lose(hash, "is missing"),
-            ColdFailure::Failed(reason) => {
-                self.want(hash);
-                NodeError::ColdStore { reason }
-            }
+            ColdFailure::Failed(reason) => NodeError::ColdStore { reason },
         }
     }
 
@@ -266,7 +265,12 @@ impl Cold {
     /// # Errors
     /// [`NodeError::WeightsNotHeld`] if it has none; a file error.
     pub(super) fn file(self: &Arc<Self>, hash: &Hash) -> Result<ColdFile, NodeError> {
-        let tree = self.tree(hash)?.ok_or(NodeError::WeightsNotHeld { hash: *hash })?;
+        let Some(tree) = self.tree(hash)? else {
+            return Err(match self.size_bytes(hash) {
+                Some(_) => self.lose(hash, "has no usable record"),
+                None => NodeError::WeightsNotHeld { hash: *hash },
+            });
+        };
         let (cold, hash) = (Arc::clone(self), *hash);
         Ok(ColdFile { cold, hash, tree: Arc::new(tree), first: 0, bytes: Bytes::new() })
     }
@@ -388,7 +392,13 @@ impl Cold {
         let mut parts = begun.map_err(unsent)?;
         while !part.is_empty() {
             parts = self.on_runtime(parts.put(part)).await.map_err(unsent)?;
-            part = next(&mut hasher)?;
+            part = match next(&mut hasher) {
+                Ok(part) => part,
+                Err(error) => {
+                    let _freed = self.handle.spawn(parts.abort()).await;
+                    return Err(error);
+                }
+            };
         }
         match checked(hasher, hash) {
             Ok(tree) => {
@@ -431,7 +441,11 @@ impl Cold {
         let (found, tree) = hasher.finish();
         if found != hash {
             remove(to)?;
-            return Err(self.damaged(&hash).await);
+            // Without a record it is somebody else's: a bucket may be shared.
+            return Err(match self.size_bytes(&hash) {
+                Some(_) => self.damaged(&hash).await,
+                None => self.lose(&hash, "is not what its name says"),
+            });
         }
         copy.sync_all().map_err(failed)?;
         self.remember(&hash, &tree)
@@ -440,18 +454,25 @@ impl Cold {
     async fn range(&self, hash: &Hash, range: Range<u64>) -> Result<Bytes, NodeError> {
         let (bucket, object, length) = (Arc::clone(&self.bucket), *hash, range.end - range.start);
         let read = self.on_runtime(async move { bucket.range(&object, range).await }).await;
-        let bytes = read.map_err(|failure| self.unread(hash, failure))?;
+        let bytes = read.map_err(|failure| {
+            if matches!(failure, ColdFailure::Failed(_)) {
+                self.want(hash);
+            }
+            self.unread(hash, failure)
+        })?;
         if bytes.len() as u64 == length { Ok(bytes) } else { Err(self.damaged(hash).await) }
     }
 
     /// Reads groups of an object, verified.
     async fn read(&self, hash: &Hash, tree: &Tree, groups: Range<u64>) -> Result<Bytes, NodeError> {
-        let bytes = self.range(hash, tree.bytes_of(&groups)).await?;
-        if tree.verifies(hash, groups.start, &bytes) {
-            Ok(bytes)
-        } else {
-            Err(self.damaged(hash).await)
+        // A byte that changed on the way does not condemn the object.
+        for _ in 0..READS {
+            let bytes = self.range(hash, tree.bytes_of(&groups)).await?;
+            if tree.verifies(hash, groups.start, &bytes) {
+                return Ok(bytes);
+            }
         }
+        Err(self.damaged(hash).await)
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) async fn run(weights: Arc<WeightsStore>) {
     };
     loop {
         if let Err(error) = weights.tend(cold, Instant::now()).await {
-            tracing::debug!(%error, "the cold store was not tended to");
+            tracing::warn!(%error, "a file does not leave the disk, or the cold store, yet");
         }
         tokio::time::sleep(INTERVAL).await;
     }
@@ -34,23 +34,29 @@ impl WeightsStore {
     /// Compares the cold store with what is needed, and moves files that are not needed here.
     ///
     /// # Errors
-    /// The first failure; the next look tries again.
+    /// The first failure; it does not spoil what can be done beside it, and is tried again.
     pub(super) async fn tend(&self, cold: &Cold, now: Instant) -> Result<(), NodeError> {
         if cold.is_list_due(now) {
             cold.list(now).await?;
         }
         let needed = |file: &Ciphertext| self.needs(file);
         let is_over = |hash: &Hash| self.is_here(hash) || !self.names(hash);
-        for hash in cold.review(now, needed, is_over) {
-            cold.delete(&hash).await?;
-        }
-        if cold.is_failing() {
-            return Ok(());
-        }
+        let unneeded = cold.review(now, needed, is_over);
+        let mut done = Ok(());
+        // The disk must not fill because an object cannot be deleted.
         for hash in self.leaving()? {
-            self.leave(cold, &hash).await?;
+            if cold.is_failing() {
+                return done;
+            }
+            done = done.and(self.leave(cold, &hash).await);
         }
-        Ok(())
+        for hash in unneeded {
+            if cold.is_failing() {
+                return done;
+            }
+            done = done.and(cold.delete(&hash).await);
+        }
+        done
     }
 
     /// Whether a file with this hash is needed, of whatever size.
@@ -59,16 +65,17 @@ impl WeightsStore {
         self.needed.read().files.range(of_size(0)..=of_size(u64::MAX)).next().is_some()
     }
 
-    /// The files that are to leave the disk.
+    /// The files that are to leave the disk: those beyond the room for files that no audit runs.
     fn leaving(&self) -> Result<Vec<Hash>, NodeError> {
         let (mut files, mut bytes) = (Vec::new(), 0_u64);
         for hash in self.listed("ciphertexts")? {
             let path = self.path("ciphertexts", &hash);
             let Ok(metadata) = fs::metadata(path) else { continue };
             let file = Ciphertext { hash, size_bytes: metadata.len() };
-            bytes = bytes.saturating_add(file.size_bytes);
-            let since = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            files.extend(self.is_idle(&file).then_some((since, file)));
+            if self.is_idle(&file) {
+                bytes = bytes.saturating_add(file.size_bytes);
+                files.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), file));
+            }
         }
         files.sort_unstable();
         let mut leaving = Vec::new();
@@ -82,7 +89,7 @@ impl WeightsStore {
         Ok(leaving)
     }
 
-    /// Whether a file is needed, but not here.
+    /// Whether a file is needed, but not on the disk.
     fn is_idle(&self, file: &Ciphertext) -> bool {
         let needed = self.needed.read();
         needed.files.contains_key(file) && !needed.audited.contains(file)

@@ -49,7 +49,7 @@ pub(crate) struct WeightsStore {
     /// The hash of what revealed files decrypt to, by [`Revealed::id`]: a file is read for it once.
     decrypted: Mutex<BTreeMap<Hash, Hash>>,
     /// Held by whoever serves weights that are not checked yet.
-    checking: tokio::sync::Mutex<()>,
+    checking: Arc<tokio::sync::Mutex<()>>,
     /// Notified when a file is complete.
     completed: Arc<Notify>,
 }
@@ -86,7 +86,7 @@ impl WeightsStore {
             unswept: AtomicBool::default(),
             quota: Mutex::default(),
             decrypted: Mutex::default(),
-            checking: tokio::sync::Mutex::default(),
+            checking: Arc::default(),
             completed,
         })
     }
@@ -144,8 +144,9 @@ impl WeightsStore {
 
     /// Whether it holds the file, and nothing says that it cannot be read now.
     pub(crate) fn can_show(&self, file: &Ciphertext) -> bool {
-        let is_failing = || self.cold.as_ref().is_some_and(|cold| cold.is_failing());
-        self.holds(file) && (self.is_here(&file.hash) || !is_failing())
+        let readable = self.cold.as_ref().filter(|cold| !cold.is_failing());
+        let in_cold = || readable.and_then(|cold| cold.size_bytes(&file.hash));
+        self.held_bytes(&file.hash).or_else(in_cold) == Some(file.size_bytes)
     }
 
     /// The files that are needed here but are not. One that is here with another size does not
@@ -305,12 +306,12 @@ impl WeightsStore {
     pub(crate) async fn turn(
         &self,
         weights_hash: &Hash,
-    ) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+    ) -> Option<tokio::sync::OwnedMutexGuard<()>> {
         let candidates = self.revealed(weights_hash);
         if candidates.is_empty() || candidates.iter().any(|revealed| self.is_known(revealed)) {
             return None;
         }
-        Some(self.checking.lock().await)
+        Some(Arc::clone(&self.checking).lock_owned().await)
     }
 
     /// Whether a revealed file is known to decrypt to what was revealed.

@@ -2,13 +2,16 @@
 //! mirrors and other nodes stand in for what it loses.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use soma_codes::{Code, Coded as _};
+use soma_model::Weights;
 use soma_protocol::{Epoch, Phase};
 use soma_sdk::api::TargetStatus;
 use soma_sdk::transfer::Remote;
 
-use crate::competition::{Claim, Corpus, enter, submit};
+use crate::competition::{Claim, Corpus, commit, enter, reveal, submit};
 use crate::network::{Network, wait_until};
 
 /// How many files a folder has.
@@ -26,8 +29,16 @@ async fn files_rest_in_a_cold_store_until_audits_need_them_and_are_held_and_show
     let network = Network::of(&Network::plan(), configure);
     let submitter = network.sender("account-3").await;
     let corpus = Corpus::commit(&submitter, &["a text that nobody has seen "]).await;
-    enter(&network).await;
+    let owners = [network.sender("account-1").await, network.sender("account-2").await];
+    let weights = [1, 2].map(|seed| Weights::init(&network.architecture(), [seed; 32]).unwrap());
+    let reveals = [
+        commit(&network, &owners[0], "one", &weights[0]).await,
+        commit(&network, &owners[1], "two", &weights[1]).await,
+    ];
     let local = network.path("state/node-1/weights/ciphertexts");
+    let rest = async || count(objects.path()) == 2 && count(&local) == 0;
+    wait_until("no audit runs them", rest).await;
+    reveal(&network, &owners, &reveals, 2).await;
     wait_until("what audits may run is on the disk", async || count(&local) == 2).await;
     let targets = network.client.targets(Some(Epoch(2))).await.unwrap();
     let claim = submit(&network, &submitter, &targets[0], &corpus, 0, Claim::True).await;
@@ -49,8 +60,8 @@ async fn a_committed_file_leaves_the_disk_and_is_served_from_the_cold_store_unti
     };
     let network = Network::of(&Network::plan(), configure);
     let owner = network.sender("account-1").await;
-    let weights = soma_model::Weights::init(&network.architecture(), [1; 32]).unwrap();
-    let reveal = crate::competition::commit(&network, &owner, "cold", &weights).await;
+    let weights = Weights::init(&network.architecture(), [1; 32]).unwrap();
+    let reveal = commit(&network, &owner, "cold", &weights).await;
     let local = network.path("state/node-1/weights/ciphertexts");
     let object = objects.path().join(reveal.ciphertext_hash.to_string());
     let moved = async || object.is_file() && count(&local) == 0;
@@ -87,7 +98,8 @@ async fn a_committed_file_leaves_the_disk_and_is_served_from_the_cold_store_unti
 async fn a_node_fetches_files_from_a_mirror_and_leaves_one_that_lies_alone() {
     let files = tempfile::tempdir().unwrap();
     let (honest, liar) = (files.path().join("honest"), files.path().join("liar"));
-    let urls = [serve(&liar).await, serve(&honest).await];
+    let [(false_url, lies), (url, _)] = [serve(&liar).await, serve(&honest).await];
+    let urls = [false_url, url];
     let configure = |config: &mut soma_node::NodeConfig| {
         config.settings.weights.mirrors = urls.to_vec();
     };
@@ -107,6 +119,7 @@ async fn a_node_fetches_files_from_a_mirror_and_leaves_one_that_lies_alone() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
     }
     wait_until("all files are back", async || count(&local) == 2).await;
+    assert!(lies.load(Ordering::SeqCst) <= 2, "at most once for each file, at the same time");
     for entry in std::fs::read_dir(&local).unwrap() {
         let path = entry.unwrap().path();
         let honest = honest.join(path.file_name().unwrap());
@@ -114,16 +127,19 @@ async fn a_node_fetches_files_from_a_mirror_and_leaves_one_that_lies_alone() {
     }
 }
 
-/// Serves the files of a folder that need not exist yet; returns its URL.
-async fn serve(folder: &Path) -> String {
+/// Serves the files of a folder that need not exist yet. Returns its URL, and how many it served.
+async fn serve(folder: &Path) -> (String, Arc<AtomicUsize>) {
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&served);
     let folder = folder.to_owned();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = async move |uri: axum::http::Uri| {
         let file = std::fs::read(folder.join(uri.path().trim_start_matches('/')));
+        count.fetch_add(usize::from(file.is_ok()), Ordering::SeqCst);
         file.map_err(|_| axum::http::StatusCode::NOT_FOUND)
     };
     let app = axum::Router::new().fallback(answer);
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    url
+    (url, served)
 }
