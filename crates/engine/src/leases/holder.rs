@@ -362,8 +362,8 @@ impl Leases {
     }
 }
 
-/// The first term that is safe for a key which may have voted elsewhere in `term`: as the last thing
-/// it did, it may have come to the next one.
+/// The first term that is safe for a key which may have voted elsewhere in `term`: the last thing
+/// it did may have been to come to the next one.
 fn free_after(term: u64) -> u64 {
     term.saturating_add(2)
 }
